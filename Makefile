@@ -1,0 +1,56 @@
+# One way in. Every target sets up what it needs; `.venv` at the root is the one environment.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+SECONDS ?= 30
+
+.PHONY: demo test lint types bench docs clean setup lock bundles
+
+demo: $(VENV)/.parent  ## five simulated enclaves certify a chain's state and name the one that lies
+	$(BIN)/teactl demo
+
+test: $(VENV)/.dev  ## all tests, with branch coverage of the trust core and the protocol
+	$(BIN)/pytest --cov --cov-report=term:skip-covered
+	$(BIN)/coverage report --include='trust/*,protocol/*' --fail-under=95
+
+lint: $(VENV)/.dev  ## ruff and the layer contracts
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+
+types: $(VENV)/.dev  ## mypy --strict
+	$(BIN)/mypy
+
+bench: $(VENV)/.dev  ## benchmarks; the figures go to docs/performance.md by hand
+	$(BIN)/python -m bench
+
+docs: $(VENV)/.dev  ## check that what the docs show is what runs
+	$(BIN)/pytest tests/docs
+
+bundles: $(VENV)/.parent  ## build and sign the actors that ship with this machine's development key
+	$(BIN)/teactl bundle build --development --out build/bundles actors/*/bundle.yaml
+
+setup: $(VENV)/.dev  ## the environment with everything
+
+# Hashes are checked, and sources are built with the locked build tools: nothing unlocked is ever run.
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+$(VENV)/.parent: requirements/build.txt requirements/parent.txt pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) --require-hashes -r requirements/build.txt
+	$(PIP) --require-hashes --no-build-isolation -r requirements/parent.txt
+	$(PIP) --no-deps --no-build-isolation --editable .
+	touch $@
+
+$(VENV)/.dev: $(VENV)/.parent requirements/dev.txt
+	$(PIP) --require-hashes --no-build-isolation -r requirements/dev.txt
+	touch $@
+
+COMPILE := uv pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate --no-emit-package tea-runtime
+lock:  ## write the locks anew from pyproject.toml (needs uv)
+	$(COMPILE) -o requirements/build.txt requirements/build.in
+	$(COMPILE) -o requirements/enclave.txt requirements/enclave.in
+	$(COMPILE) -o requirements/parent.txt requirements/parent.in
+	$(COMPILE) -o requirements/dev.txt requirements/dev.in
+
+clean:  ## what was made here; development keys in .tea stay
+	rm -rf $(VENV) build dist *.egg-info .coverage htmlcov .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis demo-out

@@ -1,0 +1,57 @@
+"""`teactl key`: make signing keys.
+
+May not: show a private key. Rule: docs/architecture.md, "teactl".
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tea.trust.keys import PrivateKey, SigningError
+
+from ..console import Json, Refusal, emit, say
+from ..keys import key_folder, write_key
+
+app = typer.Typer(help="Make signing keys.", no_args_is_help=True)
+
+
+def register(root: typer.Typer) -> None:
+    """Add `key` to teactl."""
+    root.add_typer(app, name="key")
+
+
+@app.callback()
+def group() -> None:
+    """Make signing keys."""
+
+
+@app.command()
+def new(
+    name: Annotated[str, typer.Argument(help="Name of the key; its files are NAME.pem and NAME.pub.")],
+    algorithm: Annotated[str, typer.Option(help="ed25519 or p384.")] = "ed25519",
+    out: Annotated[Path | None, typer.Option(help="Folder; default: keys below .tea.")] = None,
+    password_file: Annotated[
+        Path | None, typer.Option(help="Encrypt the private key with the first line of this file.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Make a key pair: the private half with mode 0600, the public half to hand out."""
+    if algorithm not in ("ed25519", "p384"):
+        raise typer.BadParameter(f"{algorithm}: choose ed25519 or p384")
+    if not name.replace("-", "").replace("_", "").isalnum():
+        raise typer.BadParameter(f"{name}: a key's name has letters, digits, - and _")
+    password = password_file.read_bytes().splitlines()[0] if password_file is not None else None
+    try:
+        key = PrivateKey.generate("ed25519" if algorithm == "ed25519" else "p384")
+    except SigningError as error:
+        raise Refusal(str(error)) from None
+    private, public = write_key(name, key, out or key_folder(), password)
+    result = {"name": name, "public_key": key.public.text, "key_id": key.public.key_id, "private": str(private)}
+    emit(
+        {**result, "public": str(public)},
+        as_json,
+        lambda console: (say(console, f"{key.public.text}"), say(console, f"private half: {private} (keep it)"))[0],
+    )

@@ -1,0 +1,223 @@
+"""Typed operations, read off a class: the one source of routers' checks, stubs, descriptions and docs.
+
+May not: do I/O. A class marks methods with `@operation`; annotations give the argument and result types, which
+msgspec checks. Arguments travel as a msgpack array in the order of the parameters; a result as one msgpack value.
+Rule: docs/architecture.md, "Providers".
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import typing
+from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
+from typing import Any, Final, TypeVar
+
+import msgspec
+
+from .errors import CallError, Code
+
+_MARK: Final = "__tea_operation__"
+_F = TypeVar("_F", bound=Callable[..., object])
+
+
+class _Mark(msgspec.Struct, frozen=True):
+    only_from: tuple[str, ...] | None
+
+
+class Parameter(msgspec.Struct, frozen=True, array_like=True):
+    """One parameter of an operation, as it is described to callers."""
+
+    name: str
+    type: str
+    required: bool
+
+
+class OperationDescription(msgspec.Struct, frozen=True, array_like=True):
+    """What a caller needs to know of an operation; plain data, safe to send and to print."""
+
+    name: str
+    parameters: tuple[Parameter, ...]
+    result: str
+    doc: str
+    only_from: tuple[str, ...] | None = None
+
+    def encode_arguments(self, args: tuple[object, ...], kwargs: dict[str, object]) -> bytes:
+        """Bind positional and keyword arguments by name and encode them as the wire's array.
+
+        Raises `TypeError` on arguments that do not fit, as a plain Python call would: a mistake of the caller's code.
+        """
+        if len(args) > len(self.parameters):
+            raise TypeError(f"{self.name}() takes {len(self.parameters)} arguments, got {len(args)}")
+        values: list[object] = list(args)
+        left = dict(kwargs)
+        given = {p.name for p in self.parameters[: len(args)]}
+        if twice := given & left.keys():
+            raise TypeError(f"{self.name}() got {sorted(twice)[0]!r} twice")
+        missing: str | None = None
+        for parameter in self.parameters[len(args) :]:
+            if parameter.name in left:
+                if missing is not None:
+                    raise TypeError(f"{self.name}() needs {missing!r} when {parameter.name!r} is given")
+                values.append(left.pop(parameter.name))
+            elif parameter.required:
+                raise TypeError(f"{self.name}() misses the argument {parameter.name!r}")
+            else:
+                missing = parameter.name
+        if left:
+            raise TypeError(f"{self.name}() has no argument {sorted(left)[0]!r}")
+        return msgspec.msgpack.encode(values)
+
+
+class Operation:
+    """One typed operation of a class: decodes arguments, calls, encodes results."""
+
+    __slots__ = ("_arguments", "_decoder", "_encoder", "_result_decoder", "description", "function_name", "result_type")
+
+    def __init__(self, name: str, function: Callable[..., object], mark: _Mark, skip: int) -> None:
+        if not inspect.isfunction(function):
+            raise TypeError(f"operation {name}: only plain and async methods can be operations")
+        try:
+            # With extras, so that Annotated[bytes, msgspec.Meta(max_length=...)] is checked too.
+            hints = typing.get_type_hints(function, include_extras=True)
+        except NameError as error:
+            raise TypeError(f"operation {name}: {error}; import the type where the class is defined") from None
+        parameters = list(inspect.signature(function).parameters.values())
+        if len(parameters) < skip:
+            raise TypeError(f"operation {name}: {skip} leading parameters are expected, there are {len(parameters)}")
+        fields: list[tuple[str, Any] | tuple[str, Any, Any]] = []
+        described = []
+        for parameter in parameters[skip:]:
+            if parameter.kind is not inspect.Parameter.POSITIONAL_OR_KEYWORD:
+                raise TypeError(f"operation {name}: parameter {parameter.name!r} must be positional-or-keyword")
+            if parameter.name not in hints:
+                raise TypeError(f"operation {name}: parameter {parameter.name!r} has no type annotation")
+            hint = hints[parameter.name]
+            required = parameter.default is inspect.Parameter.empty
+            fields.append((parameter.name, hint) if required else (parameter.name, hint, parameter.default))
+            described.append(Parameter(parameter.name, _type_name(hint), required))
+        if "return" not in hints:
+            raise TypeError(f"operation {name}: the result has no type annotation")
+        self.function_name = name
+        self.result_type: Any = hints["return"]
+        self.description = OperationDescription(
+            name, tuple(described), _type_name(hints["return"]), inspect.getdoc(function) or "", mark.only_from
+        )
+        try:
+            self._arguments = msgspec.defstruct(
+                f"{name}_arguments", fields, array_like=True, forbid_unknown_fields=True, frozen=True
+            )
+            self._decoder: msgspec.msgpack.Decoder[Any] = msgspec.msgpack.Decoder(self._arguments)
+            self._result_decoder: msgspec.msgpack.Decoder[Any] = msgspec.msgpack.Decoder(self.result_type)
+        except TypeError as error:
+            raise TypeError(f"operation {name}: {error}") from None
+        self._encoder = msgspec.msgpack.Encoder()
+
+    @property
+    def name(self) -> str:
+        return self.description.name
+
+    def decode_arguments(self, body: bytes | memoryview) -> tuple[Any, ...]:
+        """The arguments of a call, typed. Raises `CallError(INVALID)` that names the operation and what is wrong."""
+        try:
+            return msgspec.structs.astuple(self._decoder.decode(body))
+        except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+            raise CallError(
+                Code.INVALID, f"{self.signature()}: the arguments do not fit: {error}", operation=self.name
+            ) from None
+
+    def encode_arguments(self, *args: object, **kwargs: object) -> bytes:
+        """The wire form of a call's arguments (caller's side)."""
+        return self.description.encode_arguments(args, kwargs)
+
+    def encode_result(self, value: object) -> bytes:
+        return self._encoder.encode(value)
+
+    def decode_result(self, body: bytes | memoryview) -> Any:
+        """A result, typed. Raises `CallError(INTERNAL)` when the callee answered with something else."""
+        try:
+            return self._result_decoder.decode(body)
+        except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+            raise CallError(Code.INTERNAL, f"{self.name} answered with something else: {error}") from None
+
+    def require_caller(self, caller: str) -> None:
+        """Raise `CallError(DENIED)` unless the operation accepts this caller."""
+        allowed = self.description.only_from
+        if allowed is not None and caller not in allowed:
+            raise CallError(
+                Code.DENIED,
+                f"{self.name} may be called by {', '.join(allowed)} only, not by {caller}",
+                operation=self.name,
+                caller=caller,
+            )
+
+    def signature(self) -> str:
+        """`name(parameter: type, ...) -> type`, for people."""
+        parameters = ", ".join(
+            f"{p.name}: {p.type}" + ("" if p.required else " = ...") for p in self.description.parameters
+        )
+        return f"{self.name}({parameters}) -> {self.description.result}"
+
+
+@typing.overload
+def operation(function: _F) -> _F: ...
+@typing.overload
+def operation(*, only_from: Iterable[str] | None = None) -> Callable[[_F], _F]: ...
+
+
+def operation(function: Callable[..., object] | None = None, *, only_from: Iterable[str] | None = None) -> Any:
+    """Mark a method as an operation.
+
+    `only_from` names the only callers (actors, `parent`, or `provider:NAME`) that it accepts; None accepts whoever
+    holds a link. Raises `TypeError` when it is one name instead of several.
+    """
+    if isinstance(only_from, str):
+        raise TypeError(f"only_from={only_from!r}: give names, as in only_from=({only_from!r},)")
+
+    def mark(target: Callable[..., object]) -> Callable[..., object]:
+        setattr(target, _MARK, _Mark(tuple(only_from) if only_from is not None else None))
+        return target
+
+    return mark if function is None else mark(function)
+
+
+def operations_of(cls: type, *, skip: int = 1) -> dict[str, Operation]:
+    """The operations of a class, by name in alphabetical order (an operation's place is its number on the wire).
+
+    `skip` is how many leading parameters are not arguments: 1 (`self`) for actors and channels, 2 (`self, call`) for
+    providers. Raises `TypeError` on a declaration without types: a defect of the class.
+    """
+    found: dict[str, Operation] = {}
+    for name in sorted(dir(cls)):
+        function = inspect.getattr_static(cls, name)
+        mark = _mark_of(cls, name)
+        if mark is not None:
+            found[name] = Operation(name, typing.cast("Callable[..., object]", function), mark, skip)
+    return found
+
+
+@functools.cache
+def numbered(interface: type) -> Mapping[str, tuple[int, Operation]]:
+    """The operations of a channel's interface: name -> (number on the wire, operation)."""
+    operations = operations_of(interface)
+    return MappingProxyType({name: (number, op) for number, (name, op) in enumerate(operations.items())})
+
+
+def _mark_of(cls: type, name: str) -> _Mark | None:
+    # An override keeps its base's mark: an interface declares the operation once.
+    for base in cls.__mro__:
+        mark = getattr(base.__dict__.get(name), _MARK, None)
+        if isinstance(mark, _Mark):
+            return mark
+    return None
+
+
+def _type_name(hint: Any) -> str:
+    if hint is type(None):
+        return "None"
+    if typing.get_origin(hint) is typing.Annotated:
+        return _type_name(typing.get_args(hint)[0])
+    if isinstance(hint, type) and not typing.get_args(hint):
+        return hint.__name__
+    return str(hint).replace("typing.", "").replace("collections.abc.", "")

@@ -1,0 +1,217 @@
+"""What every provider is, and what the host lends it. The seams between providers are the protocols below.
+
+May not: know any provider by name, or the runtime. Rule: docs/architecture.md, "Providers".
+"""
+
+from __future__ import annotations
+
+import typing
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
+
+import msgspec
+
+from tea.protocol.operations import Operation, operations_of
+
+
+class Call(msgspec.Struct, frozen=True):
+    """Who calls an operation. Stamped by the router, never by the caller."""
+
+    caller: str
+    """Name of the calling actor."""
+    replica: int = 0
+    """Which replica of it, from 0."""
+    chain: tuple[str, ...] = ()
+    """Who stands behind the caller, nearest first: actors, then perhaps `parent` or `provider:NAME`."""
+    bundle: bytes = b""
+    """SHA-256 of the calling actor's bundle."""
+    kvp_bytes: int = 0
+    """The actor's quota of key-value memory in bytes, from the manifest."""
+    deadline: float | None = None
+    """Seconds that remained when the router handed the call over; None: no deadline."""
+
+
+class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Base of every provider's configuration. The manifest's mapping is converted into it with msgspec."""
+
+
+C = TypeVar("C", bound=Config)
+
+
+class Attester(Protocol):
+    """What the host's NSM can do for providers (implemented over `providers.nitro`'s device)."""
+
+    @property
+    def module_id(self) -> str:
+        """The NSM's own name: `<instance id>-enc<...>`."""
+        ...
+
+    def pcrs(self) -> Mapping[int, tuple[bool, bytes]]:
+        """Every PCR: index -> (locked, its 48 bytes). Blocks as long as the NSM takes: call it on a thread."""
+        ...
+
+    def random(self, size: int) -> bytes:
+        """`size` bytes (any number) from the NSM."""
+        ...
+
+    async def attest(
+        self,
+        kind: str,
+        body: bytes,
+        *,
+        speaker: tuple[str, bytes] | None = None,
+        nonce: bytes | None = None,
+        public_key: bytes | None = None,
+    ) -> tuple[bytes, bytes]:
+        """(attestation document, canonical statement) for a statement that the host composes.
+
+        `speaker` is (actor, bundle digest), or None when the host itself speaks. At most 512 bytes of nonce.
+        """
+        ...
+
+
+class ParentLink(Protocol):
+    """The one connection to the parent, seen from inside. Everything that comes over it is untrusted."""
+
+    async def call(self, channel: int, operation: str, *args: object, timeout: float = 10.0) -> Any:
+        """Call an operation of a channel's parent side; typed result. Raises `CallError`."""
+        ...
+
+    def tell(self, channel: int, operation: str, *args: object) -> None:
+        """Tell, without an answer; dropped (and counted) when the bounded queue is full."""
+        ...
+
+    def serve(self, channel: int, interface: type, service: object) -> None:
+        """Answer calls that the parent makes on a channel with the methods of `service` (an `interface` instance)."""
+        ...
+
+
+class Services(Protocol):
+    """What the host lends a provider at `start`."""
+
+    @property
+    def deployment(self) -> str:
+        """The deployment's name."""
+        ...
+
+    @property
+    def mode(self) -> str:
+        """nitro, vm or simulated."""
+        ...
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        """The approved environment of the manifest, values filled in."""
+        ...
+
+    @property
+    def members(self) -> Mapping[str, Mapping[str, str]]:
+        """Slots of the manifest's `ra.members`: name -> {"pcr3"|"pcr4": hex}."""
+        ...
+
+    @property
+    def own_slot(self) -> str | None:
+        """Which slot this enclave is (its PCR4 or PCR3 matched), or None."""
+        ...
+
+    @property
+    def attester(self) -> Attester:
+        """The NSM."""
+        ...
+
+    @property
+    def parent(self) -> ParentLink:
+        """The connection to the parent."""
+        ...
+
+    def provider(self, name: str) -> Any:
+        """A started provider that this one `requires`. Raises `LookupError` otherwise."""
+        ...
+
+    def now(self) -> float:
+        """Host time in seconds since the epoch, corrected by the drift seen in NSM documents."""
+        ...
+
+    def monotonic(self) -> float:
+        """Seconds since some fixed moment; never goes back, nobody sets it: what lifetimes and timers count with."""
+        ...
+
+    def log(self, level: str, message: str, **fields: object) -> None:
+        """A structured log record under the provider's name. Never pass secrets."""
+        ...
+
+    async def call_actor(self, actor: str, operation: str, *args: object, timeout: float = 10.0) -> bytes:
+        """Call an actor's operation as `provider:NAME`; the msgpack result. Raises `CallError`."""
+        ...
+
+    def tell_actor(self, actor: str, operation: str, *args: object, replica: int | None = None) -> bool:
+        """Tell an actor; False when no replica runs or its mailbox is full (a dead letter, counted)."""
+        ...
+
+    def actors(self) -> Sequence[str]:
+        """Names of the actors of the running manifest."""
+        ...
+
+    def environment_of(self, actor: str) -> Mapping[str, str]:
+        """The part of `environment` that the manifest lets this actor read; empty for an unknown actor."""
+        ...
+
+    def spawn(self, task: Awaitable[None]) -> None:
+        """Run a task until the provider stops; its failure is logged and fails the provider."""
+        ...
+
+    async def run_in_thread(self, function: Callable[..., Any], *args: object) -> Any:
+        """Run long computation on the host's bounded thread pool."""
+        ...
+
+    def digest_of(self, actor: str) -> bytes:
+        """SHA-256 of the bundle that runs under this actor's name. Raises `LookupError`."""
+        ...
+
+    @property
+    def manifest_digest(self) -> bytes:
+        """SHA-384 of the running manifest."""
+        ...
+
+    def policy_for(self, slot: str) -> Any:
+        """`tea.trust.policy.Policy` that an attestation of this slot must meet under the running manifest."""
+        ...
+
+
+class Provider(Generic[C]):
+    """Base of every provider. Subclasses set `name` and `Config` type, and mark operations.
+
+    Operations are `async def op(self, call: Call, ...typed arguments) -> typed result` marked with
+    `tea.protocol.operations.operation`; they raise `tea.protocol.errors.CallError` and nothing else on purpose.
+    """
+
+    name: ClassVar[str]
+    requires: ClassVar[tuple[str, ...]] = ()
+    """Providers that must be started before this one."""
+    config_type: ClassVar[type[Config]] = Config
+
+    def __init__(self, config: C) -> None:
+        self.config = config
+        self.services: Services = typing.cast("Services", None)  # lent by start(); no operation runs before it
+
+    async def start(self, services: Services) -> None:
+        """Called once, before any actor runs; after all of `requires`. Call `super().start()` first."""
+        self.services = services
+
+    async def stop(self) -> None:
+        """Called once, after the last actor stopped. Not called when the host is killed."""
+
+    async def forget(self, actor: str) -> None:
+        """An actor has left the manifest, for good: free what was kept for it. Not called for a crash or restart."""
+
+    async def replica_gone(self, actor: str, replica: int) -> None:
+        """A replica ended (crash, drain, restart): drop its subscriptions. Its next life subscribes anew."""
+
+    def usage(self) -> dict[str, int]:
+        """Figures for status and metrics, by name; bytes and counts."""
+        return {}
+
+    @classmethod
+    def operations(cls) -> dict[str, Operation]:
+        """The typed operations, by name."""
+        return operations_of(cls, skip=2)

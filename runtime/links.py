@@ -1,0 +1,57 @@
+"""Links as the router holds them: who may call what, by number. What has no link cannot be named.
+
+May not: do I/O. Rule: docs/architecture.md, "Rights".
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass, field
+
+from tea.protocol.operations import Operation, OperationDescription
+from tea.providers.base import Provider
+from tea.sdk.binding import LinkDescription
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """One granted path from a source to a target: the operations by their number on this link."""
+
+    number: int
+    name: str
+    source: str
+    target: str
+    operations: tuple[str, ...]
+    provider: Provider | None = field(default=None, repr=False)  # type: ignore[type-arg]
+    typed: tuple[Operation, ...] = field(default=(), repr=False)
+    """The provider's operations, in the link's order; empty for an actor, whose worker checks its own."""
+    behind: frozenset[str] = frozenset()
+    """All who must stand behind a call (the caller's own caller or further)."""
+
+    def describe(self, known: dict[str, OperationDescription]) -> LinkDescription:
+        """What the worker is told of it. `known` has the target actor's declared operations, where they are known."""
+        if self.provider is not None:
+            descriptions = tuple(operation.description for operation in self.typed)
+        else:
+            descriptions = tuple(
+                known.get(name) or OperationDescription(name, (), "object", "") for name in self.operations
+            )
+        return LinkDescription(self.number, self.name, self.target, descriptions)
+
+
+def number_links(grants: list[Grant]) -> dict[int, Grant]:
+    """The grants of one actor by their numbers. Raises `ValueError` on a number given twice: a defect of the loader."""
+    numbered: dict[int, Grant] = {}
+    for grant in grants:
+        if grant.number in numbered:
+            raise ValueError(f"link {grant.number} is given twice")
+        numbered[grant.number] = grant
+    return numbered
+
+
+_numbers = itertools.count(1)
+
+
+def fresh_number() -> int:
+    """A link number that this host never used before: a revoked link's number is never another's."""
+    return next(_numbers)

@@ -1,0 +1,147 @@
+"""Measured boot and what attestations say: extends and locks PCRs, keeps the event log, composes statements.
+
+May not: let anybody but the host choose user_data or public_key. Rule: docs/architecture.md, "Measured boot".
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from typing import Final
+
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+
+from tea.providers.nitro.client import Nsm
+from tea.trust import pcr
+from tea.trust.eventlog import ACTIVATED, EventLog
+from tea.trust.statement import Speaker, Statement
+
+MANIFEST_PCR: Final = pcr.MANIFEST_PCR
+SETTINGS_PCR: Final = pcr.SETTINGS_PCR
+OWNER_PCR: Final = pcr.OWNER_PCR
+
+
+class AlreadyMeasured(Exception):
+    """The PCRs hold another manifest: this boot started as something else."""
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What the host is, once a manifest runs; it goes into every statement."""
+
+    manifest: bytes
+    revision: int
+    epoch: int
+    speakers: frozenset[tuple[str, bytes]]
+    """The actors of the manifest with their bundles' digests."""
+
+
+class Measurement:
+    """The enclave's NSM, event log and sealing key. Implements `providers.base.Attester`."""
+
+    def __init__(self, nsm: Nsm, executor: Executor, deployment: str) -> None:
+        self.nsm = nsm
+        self._deployment = deployment
+        self._executor = executor
+        self.description = nsm.describe()
+        self.log = EventLog()
+        self.identity: Identity | None = None
+        self.pending: Identity | None = None
+        """The revision whose workers are starting, before it is the running one."""
+        self._measured: tuple[bytes, bytes] | None = None
+        # A key of this boot alone: secrets are sealed to it, and its public half is in every attestation.
+        self._sealing_key = X25519PrivateKey.from_private_bytes(nsm.random(32))
+        self.sealing_public_key = self._sealing_key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
+        self.attestations = 0
+
+    def sealing_private_bytes(self) -> bytes:
+        """The raw X25519 key: for opening what was sealed to this enclave, in the host alone."""
+        return self._sealing_key.private_bytes(Encoding.Raw, PrivateFormat.Raw, NoEncryption())
+
+    @property
+    def measured(self) -> bool:
+        """Whether this boot has measured its first manifest."""
+        return self._measured is not None
+
+    def boot(self, manifest_digest: bytes, settings_digest: bytes) -> None:
+        """Extend PCR16 and PCR17 and lock 16 to 18, once a boot.
+
+        A second call with the same digests does nothing. Raises `AlreadyMeasured` on other digests: what came first is
+        what the enclave started as, and nothing can change that.
+        """
+        if self._measured is not None:
+            if self._measured != (manifest_digest, settings_digest):
+                raise AlreadyMeasured(
+                    "this boot has measured other first settings (PCR16 and PCR17 are locked): "
+                    "push those again, or start a new enclave"
+                )
+            return
+        self.nsm.extend_pcr(MANIFEST_PCR, manifest_digest)
+        self.nsm.extend_pcr(SETTINGS_PCR, settings_digest)
+        for index in (MANIFEST_PCR, SETTINGS_PCR, OWNER_PCR):
+            self.nsm.lock_pcr(index)
+        self._measured = (manifest_digest, settings_digest)
+
+    def activated(self, identity: Identity) -> None:
+        """An activation: into the event log, and from now on into statements."""
+        self.log = self.log.append(
+            ACTIVATED,
+            manifest=identity.manifest,
+            revision=identity.revision,
+            epoch=identity.epoch,
+            time=int(time.time() * 1000),
+        )
+        self.identity, self.pending = identity, None
+
+    @property
+    def module_id(self) -> str:
+        """The NSM's own name."""
+        return self.description.module_id
+
+    def pcrs(self) -> Mapping[int, tuple[bool, bytes]]:
+        """Every PCR: index -> (locked, its 48 bytes). Blocks as long as the NSM takes."""
+        return {index: self.nsm.describe_pcr(index) for index in range(self.description.max_pcrs)}
+
+    def random(self, size: int) -> bytes:
+        """`size` bytes from the NSM."""
+        return self.nsm.random(size)
+
+    def _identity_for(self, speaker: tuple[str, bytes] | None) -> Identity | None:
+        # A replica of the next revision speaks as that revision while it starts; all others as the running one.
+        running, pending = self.identity, self.pending
+        starting = speaker is not None and pending is not None and speaker in pending.speakers
+        if starting and (running is None or speaker not in running.speakers):
+            return pending
+        return running
+
+    async def attest(
+        self,
+        kind: str,
+        body: bytes,
+        *,
+        speaker: tuple[str, bytes] | None = None,
+        nonce: bytes | None = None,
+        public_key: bytes | None = None,
+    ) -> tuple[bytes, bytes]:
+        """(document, statement): see `providers.base.Attester`. The host's sealing key is the default public_key."""
+        identity = self._identity_for(speaker)
+        statement = Statement(
+            kind=kind,
+            deployment=self._deployment,
+            manifest=identity.manifest if identity else None,
+            revision=identity.revision if identity else 0,
+            epoch=identity.epoch if identity else 0,
+            log_head=self.log.head,
+            speaker=Speaker(*speaker) if speaker is not None else None,
+            body=body,
+        )
+        key = public_key if public_key is not None else self.sealing_public_key
+        self.attestations += 1
+        document = await asyncio.get_running_loop().run_in_executor(
+            self._executor, self.nsm.attestation, statement.digest, nonce, key
+        )
+        return document, statement.encode()

@@ -1,0 +1,142 @@
+"""Finding and starting providers: by name in the measured folder, only those that the approved manifest names.
+
+May not: import a string out of a manifest; a name is looked up among the folders that the image has.
+Rule: docs/architecture.md, "Providers".
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+import tea.providers
+from tea.providers.base import Provider, Services
+
+AnyProvider = Provider[Any]
+
+
+class ProviderError(Exception):
+    """A provider that cannot be had or started: the sentence names it and the mend."""
+
+
+def available() -> tuple[str, ...]:
+    """Names of the providers in the image."""
+    return tuple(sorted(module.name for module in pkgutil.iter_modules(tea.providers.__path__) if module.ispkg))
+
+
+def provider_class(name: str) -> type[AnyProvider]:
+    """The class of a provider in the image. Raises `ProviderError`."""
+    names = available()
+    if name not in names:
+        raise ProviderError(f"there is no provider {name} in this image: it has {', '.join(names)}")
+    module = importlib.import_module(f"tea.providers.{name}")
+    for value in vars(module).values():
+        if isinstance(value, type) and issubclass(value, Provider) and value.__dict__.get("name") == name:
+            return value
+    raise ProviderError(f"the folder of provider {name} exports no class of that name: a defect of the image")
+
+
+def start_order(classes: Mapping[str, type[AnyProvider]]) -> list[str]:
+    """Names in dependency order. Raises `ProviderError` on one that is required and not in the manifest, or a cycle."""
+    order: list[str] = []
+    visiting: list[str] = []
+
+    def visit(name: str) -> None:
+        if name in order:
+            return
+        if name in visiting:
+            raise ProviderError(f"providers require each other: {' -> '.join([*visiting, name])}")
+        visiting.append(name)
+        for required in classes[name].requires:
+            if required not in classes:
+                raise ProviderError(f"provider {name} requires {required}: add it to the manifest's providers")
+            visit(required)
+        visiting.pop()
+        order.append(name)
+
+    for name in sorted(classes):
+        visit(name)
+    return order
+
+
+@dataclass
+class Running:
+    """A started provider and the configuration it was started with."""
+
+    provider: AnyProvider
+    config: Mapping[str, object]
+    state: str = "running"
+
+
+def make_provider(name: str, config: Mapping[str, object]) -> AnyProvider:
+    """A provider with its validated configuration. Raises `ProviderError` that names the key."""
+    cls = provider_class(name)
+    try:
+        converted = msgspec.convert(dict(config), cls.config_type)
+    except msgspec.ValidationError as error:
+        raise ProviderError(f"the config of provider {name} does not fit: {error}") from None
+    try:
+        return cls(converted)
+    except ValueError as error:
+        raise ProviderError(f"the config of provider {name} does not fit: {error}") from None
+
+
+class ProviderSet:
+    """The providers of one host."""
+
+    def __init__(self, lend: Callable[[str], Services]) -> None:
+        self._lend = lend
+        self.running: dict[str, Running] = {}
+
+    def check(self, wanted: Mapping[str, Mapping[str, object]]) -> list[str]:
+        """Whether `wanted` could run, without starting anything: the start order. Raises `ProviderError`.
+
+        A running provider keeps its state, so its configuration cannot change under it.
+        """
+        for name, config in wanted.items():
+            running = self.running.get(name)
+            if running is None:
+                make_provider(name, config)
+            elif dict(running.config) != dict(config):
+                raise ProviderError(
+                    f"the config of provider {name} differs from the running one, and it holds state: "
+                    "start a new enclave to change it"
+                )
+        return start_order({name: provider_class(name) for name in wanted})
+
+    async def start(self, wanted: Mapping[str, Mapping[str, object]]) -> tuple[str, ...]:
+        """Start those that do not run yet, in dependency order; their names. On a failure the new ones are stopped."""
+        started: list[str] = []
+        try:
+            for name in self.check(wanted):
+                if name in self.running:
+                    continue
+                provider = make_provider(name, wanted[name])
+                try:
+                    await provider.start(self._lend(name))
+                except Exception as error:
+                    raise ProviderError(f"provider {name} did not start: {type(error).__name__}: {error}") from error
+                self.running[name] = Running(provider, wanted[name])
+                started.append(name)
+        except ProviderError:
+            for name in reversed(started):
+                await self.running.pop(name).provider.stop()
+            raise
+        return tuple(started)
+
+    async def stop_except(self, keep: Mapping[str, object]) -> tuple[str, ...]:
+        """Stop providers that are not in `keep`, dependants first; their names."""
+        going = [name for name in self.running if name not in keep]
+        order = start_order({name: type(running.provider) for name, running in self.running.items()})
+        for name in sorted(going, key=order.index, reverse=True):
+            await self.running.pop(name).provider.stop()
+        return tuple(going)
+
+    def get(self, name: str) -> AnyProvider:
+        """A running provider. Raises `LookupError`."""
+        return self.running[name].provider

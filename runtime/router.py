@@ -1,0 +1,475 @@
+"""The router: moves calls along numbered links, stamps who calls, answers for those who cannot.
+
+May not: decode a body that is not for a provider, or block. Every CALL ends in exactly one REPLY or ERROR, also when
+the callee dies, the link is revoked or the deadline passes. Rule: docs/architecture.md, "The wire" and "Rights".
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import inspect
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import TYPE_CHECKING, Final, Protocol
+
+from tea.protocol.context import Context, encode_context
+from tea.protocol.errors import CallError, Code
+from tea.protocol.frame import MAX_BODY, Flag, Frame, Kind
+from tea.providers.base import Call
+
+from .links import Grant
+
+if TYPE_CHECKING:
+    from .worker_port import WorkerPort
+
+SWEEP_SECONDS: Final = 0.02
+"""How late a passed deadline may be noticed."""
+MAX_CHAIN: Final = 32
+CONTEXT_ROOM: Final = 4096
+"""Bytes of a frame that are left for the context: an argument body may have `MAX_BODY` less this."""
+
+
+class Origin(Protocol):
+    """Whoever made a call and waits for its one answer."""
+
+    name: str
+
+    def answer(self, correlation: int, kind: Kind, body: bytes) -> None:
+        """Called exactly once a call."""
+        ...
+
+
+@dataclass(slots=True, eq=False)
+class Pending:
+    """One delivered call or tell, until its callee answers (a call) or credits it (a tell)."""
+
+    number: int
+    kind: Kind
+    origin: Origin | None
+    """None once it was answered for the callee (deadline) or the origin is gone: a late answer is dropped."""
+    correlation: int
+    caller: str
+    chain: tuple[str, ...]
+    target: WorkerPort
+    deadline_at: float | None = None
+
+
+@dataclass(slots=True)
+class Figures:
+    """Counters; `calls == replies + errors + in flight` at every moment."""
+
+    calls: int = 0
+    replies: int = 0
+    errors: int = 0
+    tells: int = 0
+    dead_letters: int = 0
+    late_answers: int = 0
+
+
+class ReplicaGroup:
+    """The running replicas of one actor; calls go to the least loaded."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.ports: list[WorkerPort] = []
+        self._turn = 0
+
+    def pick(self, replica: int | None = None) -> WorkerPort | None:
+        """The least loaded open replica (in turn among equals), or the one asked for; None when none is open."""
+        best: WorkerPort | None = None
+        ports = self.ports
+        count = len(ports)
+        self._turn += 1
+        for offset in range(count):
+            port = ports[(self._turn + offset) % count]
+            if not port.open or (replica is not None and port.replica != replica):
+                continue
+            if best is None or len(port.delivered) < len(best.delivered):
+                best = port
+        return best
+
+
+@dataclass(slots=True)
+class _HostOrigin:
+    """A caller inside the host: the parent's calls and providers' calls."""
+
+    name: str
+    future: asyncio.Future[bytes]
+
+    def answer(self, correlation: int, kind: Kind, body: bytes) -> None:
+        if self.future.done():
+            return
+        if kind is Kind.REPLY:
+            self.future.set_result(body)
+        else:
+            self.future.set_exception(CallError.decode(body))
+
+
+@lru_cache(maxsize=4096)
+def _context(caller: str, chain: tuple[str, ...]) -> bytes:
+    return encode_context(Context(caller, chain))
+
+
+@dataclass
+class Router:
+    """Holds who runs and who may call whom. One per host, on the host's loop."""
+
+    loop: asyncio.AbstractEventLoop
+    on_defect: Callable[[str, BaseException], None]
+    """Told of exceptions in providers: (what failed, the exception). The caller gets INTERNAL without detail."""
+    groups: dict[str, ReplicaGroup] = field(default_factory=dict)
+    parent_grants: dict[str, frozenset[str]] = field(default_factory=dict)
+    """What `from: parent` links allow: actor -> operations."""
+    figures: Figures = field(default_factory=Figures)
+    actor_figures: dict[str, Figures] = field(default_factory=dict)
+    accepting: bool = False
+    """Whether links are open: set at READY, cleared at drain."""
+    _next: int = 0
+    _deadlines: list[tuple[float, int, Pending]] = field(default_factory=list)
+    _sweeping: bool = False
+    _tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    provider_calls: int = 0
+
+    @property
+    def in_flight(self) -> int:
+        """Calls that wait for their answer."""
+        return self.figures.calls - self.figures.replies - self.figures.errors
+
+    def figures_of(self, actor: str) -> Figures:
+        """The counters of calls to one actor."""
+        return self.actor_figures.setdefault(actor, Figures())
+
+    # -- calls from workers ------------------------------------------------------------------------------------
+
+    def frame_from(self, port: WorkerPort, frame: Frame) -> None:
+        """One frame from a worker (HELLO, PING and BYE are the port's own)."""
+        kind = frame.kind
+        if kind is Kind.CALL:
+            self._call_from(port, frame)
+        elif kind is Kind.REPLY or kind is Kind.ERROR:
+            self._answer_from(port, frame)
+        elif kind is Kind.TELL:
+            self._tell_from(port, frame)
+        elif kind is Kind.CREDIT:
+            self._credit_from(port, frame)
+        else:
+            port.violation(f"a worker may not send {kind.name} here")
+
+    def _call_from(self, port: WorkerPort, frame: Frame) -> None:
+        correlation = frame.correlation
+        if correlation == 0 or correlation in port.outgoing:
+            port.violation(f"correlation {correlation} is in use or 0")
+            return
+        self.figures.calls += 1
+        port.outgoing.add(correlation)
+        try:
+            if len(port.outgoing) > port.in_flight_limit:
+                raise CallError(
+                    Code.EXHAUSTED,
+                    f"{port.name} has {port.in_flight_limit} calls in flight, its limit: wait for answers first",
+                )
+            grant, chain = self._granted(port, frame)
+            if grant.provider is not None:
+                self._call_provider(port, frame, grant, chain)
+            else:
+                self._call_actor(port, frame, grant, chain)
+        except CallError as error:
+            self._finish(port, correlation, Kind.ERROR, error.encode())
+
+    def _granted(self, port: WorkerPort, frame: Frame) -> tuple[Grant, tuple[str, ...]]:
+        """The grant that a frame names, and who stands behind it. Raises `CallError`."""
+        grant = port.links.get(frame.link)
+        if grant is None:
+            raise CallError(Code.DENIED, f"{port.name} has no link {frame.link}", link=frame.link)
+        if frame.operation >= len(grant.operations):
+            raise CallError(
+                Code.DENIED,
+                f"{port.name} has no operation {frame.operation} on its link to {grant.target}",
+                link=frame.link,
+                operation=frame.operation,
+            )
+        chain: tuple[str, ...] = ()
+        if frame.cause:
+            cause = port.delivered.get(frame.cause)
+            if cause is None:
+                raise CallError(Code.DENIED, f"{port.name} names a cause that it was not given", cause=frame.cause)
+            chain = (cause.caller, *cause.chain)
+            if len(chain) > MAX_CHAIN:
+                raise CallError(Code.EXHAUSTED, f"the chain of callers is longer than {MAX_CHAIN}")
+        if not grant.behind.issubset(chain):
+            raise CallError(
+                Code.DENIED,
+                f"the link from {port.name} to {grant.target} demands {' and '.join(sorted(grant.behind))} behind the "
+                f"call; behind this one stands {', '.join(chain) or 'nobody'}",
+            )
+        if len(frame.body) > MAX_BODY - CONTEXT_ROOM:
+            raise CallError(
+                Code.INVALID, f"arguments of {len(frame.body)} bytes, at most {MAX_BODY - CONTEXT_ROOM} fit a call"
+            )
+        return grant, chain
+
+    def _call_actor(self, port: WorkerPort, frame: Frame, grant: Grant, chain: tuple[str, ...]) -> None:
+        if grant.target == port.name or grant.target in chain:
+            group = self.groups.get(grant.target)
+            if group is not None and len(group.ports) == 1:
+                raise CallError(
+                    Code.CONFLICT,
+                    f"{grant.target} waits for this very call ({' <- '.join((port.name, *chain))}): it would never end",
+                )
+        self._deliver(
+            Kind.CALL,
+            port,
+            frame.correlation,
+            grant.target,
+            grant.operations[frame.operation],
+            frame.body,
+            caller=port.name,
+            chain=chain,
+            deadline=frame.deadline,
+        )
+
+    def _call_provider(self, port: WorkerPort, frame: Frame, grant: Grant, chain: tuple[str, ...]) -> None:
+        operation = grant.typed[frame.operation]
+        arguments = operation.decode_arguments(frame.body)
+        operation.require_caller(port.name)
+        seconds = frame.deadline / 1000 if frame.deadline else None
+        call = Call(port.name, port.replica, chain, port.bundle_digest, port.kvp_bytes, seconds)
+        method = getattr(grant.provider, operation.name)
+        task = self.loop.create_task(self._run_provider(port, frame, grant, operation.name, method, call, arguments))
+        self.provider_calls += 1
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _run_provider(
+        self,
+        port: WorkerPort,
+        frame: Frame,
+        grant: Grant,
+        name: str,
+        method: Callable[..., object],
+        call: Call,
+        arguments: tuple[object, ...],
+    ) -> None:
+        try:
+            result = method(call, *arguments)
+            if inspect.isawaitable(result):
+                if call.deadline is None:
+                    result = await result
+                else:
+                    async with asyncio.timeout(call.deadline):
+                        result = await result
+            body = grant.typed[frame.operation].encode_result(result)
+            if len(body) > MAX_BODY:
+                raise CallError(Code.EXHAUSTED, f"the result has {len(body)} bytes, at most {MAX_BODY} fit a reply")
+            self._finish(port, frame.correlation, Kind.REPLY, body)
+        except CallError as refusal:
+            self._refuse(port, frame, refusal)
+        except TimeoutError:
+            self._refuse(
+                port, frame, CallError(Code.DEADLINE, f"{grant.target}.{name} did not end in {call.deadline} s")
+            )
+        except asyncio.CancelledError:
+            self._refuse(port, frame, CallError(Code.UNAVAILABLE, f"{grant.target} stopped"))
+            raise
+        except Exception as defect:  # noqa: BLE001 (a provider's defect must become one answer, and a log line)
+            self.on_defect(f"{grant.target}.{name} called by {port.name}", defect)
+            self._refuse(
+                port, frame, CallError(Code.INTERNAL, f"{grant.target}.{name} failed; the host's log has the cause")
+            )
+
+    def _refuse(self, port: WorkerPort, frame: Frame, error: CallError) -> None:
+        self._finish(port, frame.correlation, Kind.ERROR, error.encode())
+
+    def _tell_from(self, port: WorkerPort, frame: Frame) -> None:
+        self.figures.tells += 1
+        try:
+            grant, chain = self._granted(port, frame)
+            if grant.provider is not None:
+                raise CallError(Code.INVALID, f"{grant.target} is a provider: call it, do not tell it")
+            self._deliver(
+                Kind.TELL,
+                None,
+                0,
+                grant.target,
+                grant.operations[frame.operation],
+                frame.body,
+                caller=port.name,
+                chain=chain,
+                deadline=0,
+            )
+        except CallError as error:
+            self.figures.dead_letters += 1
+            port.note("warning", f"a message of {port.name} was not delivered: {error}")
+
+    # -- calls from the host -----------------------------------------------------------------------------------
+
+    async def call(
+        self, caller: str, actor: str, operation: str, body: bytes, *, timeout: float | None, replica: int | None = None
+    ) -> bytes:
+        """Call an actor as `caller` (`parent` or `provider:NAME`); the msgpack result. Raises `CallError`."""
+        future: asyncio.Future[bytes] = self.loop.create_future()
+        origin = _HostOrigin(caller, future)
+        self.figures.calls += 1
+        deadline = 0 if timeout is None else max(1, int(timeout * 1000))
+        try:
+            if not self.accepting:
+                raise CallError(Code.UNAVAILABLE, "the host is not ready: ask its status for the phase")
+            self._deliver(
+                Kind.CALL,
+                origin,
+                0,
+                actor,
+                operation,
+                body,
+                caller=caller,
+                chain=(),
+                deadline=deadline,
+                replica=replica,
+            )
+        except CallError as error:
+            self._finish(origin, 0, Kind.ERROR, error.encode())
+        return await future
+
+    def require_parent_link(self, actor: str, operation: str) -> None:
+        """Raise `CallError` unless the manifest has a link `from: parent` for this operation."""
+        allowed = self.parent_grants.get(actor)
+        if allowed is None:
+            if actor not in self.groups:
+                raise CallError(Code.NOT_FOUND, f"no actor {actor} in the manifest: there are {self._names()}")
+            raise CallError(Code.DENIED, f"the manifest has no link from parent to {actor}")
+        if operation not in allowed:
+            raise CallError(
+                Code.DENIED,
+                f"the link from parent to {actor} does not grant {operation}: it grants {', '.join(sorted(allowed))}",
+            )
+
+    def tell(self, caller: str, actor: str, operation: str, body: bytes, *, replica: int | None = None) -> bool:
+        """Tell an actor as the host; False when it is a dead letter (counted)."""
+        self.figures.tells += 1
+        try:
+            self._deliver(
+                Kind.TELL, None, 0, actor, operation, body, caller=caller, chain=(), deadline=0, replica=replica
+            )
+        except CallError:
+            self.figures.dead_letters += 1
+            return False
+        return True
+
+    # -- delivery and answers ----------------------------------------------------------------------------------
+
+    def _deliver(
+        self,
+        kind: Kind,
+        origin: Origin | None,
+        correlation: int,
+        actor: str,
+        operation: str,
+        body: bytes,
+        *,
+        caller: str,
+        chain: tuple[str, ...],
+        deadline: int,
+        replica: int | None = None,
+    ) -> None:
+        group = self.groups.get(actor)
+        if group is None:
+            raise CallError(Code.NOT_FOUND, f"no actor {actor} in the manifest: there are {self._names()}")
+        port = group.pick(replica)
+        if port is None:
+            raise CallError(Code.UNAVAILABLE, f"no replica of {actor} is running now", actor=actor)
+        number = port.operation_numbers.get(operation)
+        if number is None:
+            raise CallError(
+                Code.NOT_FOUND,
+                f"{actor} has no operation {operation}: it has {', '.join(port.operation_numbers) or 'none'}",
+            )
+        if len(port.delivered) >= port.mailbox or port.unsent > port.unsent_limit:
+            raise CallError(Code.EXHAUSTED, f"the mailbox of {actor} is full ({len(port.delivered)} waiting)")
+        self._next = (self._next % 0xFFFFFFFF) + 1
+        while self._next in port.delivered:
+            self._next = (self._next % 0xFFFFFFFF) + 1
+        at = self.loop.time() + deadline / 1000 if deadline else None
+        pending = Pending(self._next, kind, origin, correlation, caller, chain, port, at)
+        port.delivered[pending.number] = pending
+        if kind is Kind.CALL:
+            self.figures_of(actor).calls += 1
+            if at is not None:
+                heapq.heappush(self._deadlines, (at, pending.number, pending))
+                self._sweep_later()
+        port.send(Frame(kind, Flag.CONTEXT, number, 0, pending.number, 0, deadline, _context(caller, chain) + body))
+
+    def _answer_from(self, port: WorkerPort, frame: Frame) -> None:
+        pending = port.delivered.pop(frame.correlation, None)
+        if pending is None or pending.kind is not Kind.CALL:
+            port.violation(f"an answer to call {frame.correlation}, which it was not given or has answered")
+            return
+        figures = self.figures_of(port.name)
+        if frame.kind is Kind.REPLY:
+            figures.replies += 1
+        else:
+            figures.errors += 1
+        origin = pending.origin
+        if origin is None:
+            self.figures.late_answers += 1
+            return
+        self._finish(origin, pending.correlation, frame.kind, frame.body)
+
+    def _credit_from(self, port: WorkerPort, frame: Frame) -> None:
+        pending = port.delivered.pop(frame.correlation, None)
+        if pending is None or pending.kind is not Kind.TELL:
+            port.violation(f"a credit for message {frame.correlation}, which it was not given or has credited")
+
+    def _finish(self, origin: Origin, correlation: int, kind: Kind, body: bytes) -> None:
+        if kind is Kind.REPLY:
+            self.figures.replies += 1
+        else:
+            self.figures.errors += 1
+        origin.answer(correlation, kind, body)
+
+    def port_lost(self, port: WorkerPort, why: str) -> None:
+        """A worker is gone: answer what it had in hand, once; forget what it waited for."""
+        delivered, port.delivered = port.delivered, {}
+        body = CallError(Code.UNAVAILABLE, f"{port.name} ended while it had this call in hand ({why})").encode()
+        for pending in delivered.values():
+            if pending.kind is Kind.TELL:
+                self.figures.dead_letters += 1
+            else:
+                self.figures_of(port.name).errors += 1
+                if pending.origin is not None:
+                    self._finish(pending.origin, pending.correlation, Kind.ERROR, body)
+        if port in port.group.ports:
+            port.group.ports.remove(port)
+
+    # -- deadlines ---------------------------------------------------------------------------------------------
+
+    def _sweep_later(self) -> None:
+        if not self._sweeping:
+            self._sweeping = True
+            self.loop.call_later(SWEEP_SECONDS, self._sweep)
+
+    def _sweep(self) -> None:
+        self._sweeping = False
+        now = self.loop.time()
+        heap = self._deadlines
+        while heap and (heap[0][0] <= now or heap[0][2].number not in heap[0][2].target.delivered):
+            at, _number, pending = heapq.heappop(heap)
+            if at > now or pending.target.delivered.get(pending.number) is not pending:
+                continue
+            origin, pending.origin = pending.origin, None
+            if origin is not None:
+                error = CallError(Code.DEADLINE, f"{pending.target.name} did not answer in time")
+                self._finish(origin, pending.correlation, Kind.ERROR, error.encode())
+        if heap:
+            self._sweep_later()
+
+    def _names(self) -> str:
+        return ", ".join(sorted(self.groups)) or "none"
+
+    def cancel_tasks(self) -> Iterable[asyncio.Task[None]]:
+        """Cancel running provider calls (at the host's end); the tasks to wait for."""
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        return tasks

@@ -1,0 +1,235 @@
+"""The supervisor: keeps each actor's replicas running; restarts with back-off up to an intensity limit.
+
+May not: know what an actor does. A crash answers the calls that the replica had in hand (the router does), then the
+replica is started anew, until it crashed more than `intensity` times in `period`: then the actor stays down and
+status says why. Rule: docs/architecture.md, "Supervision".
+"""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import random
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from tea.protocol.errors import CallError
+from tea.protocol.frame import Frame, Kind
+
+from .links import Grant
+from .router import ReplicaGroup, Router
+from .worker.wire import Welcome
+from .worker_port import Note, WorkerPort
+from .zygote_client import Process, SpawnError, Zygote
+
+READY_SECONDS: Final = 30.0
+"""How long a worker may take to load its bundle and run `on_start`."""
+EXIT_SECONDS: Final = 2.0
+"""How long a worker may take to end after BYE."""
+
+
+class StartFailed(Exception):
+    """A replica did not come up; the sentence names the actor and why."""
+
+
+@dataclass(frozen=True)
+class ActorPlan:
+    """All that starting one actor's replicas takes; made by the loader from verified things only."""
+
+    name: str
+    version: str
+    replicas: int
+    bundle: bytes = field(repr=False)
+    bundle_digest: bytes
+    links: dict[int, Grant]
+    memory_bytes: int
+    cpu_seconds: int
+    in_flight: int
+    mailbox: int
+    kvp_bytes: int
+    intensity: int
+    period: float
+    backoff: float
+    backoff_max: float
+    welcome: Callable[[int], Welcome]
+    """Replica number -> what that replica is told."""
+
+    def serves_as(self, other: ActorPlan) -> bool:
+        """Whether workers that were started by this plan can serve `other` without being replaced."""
+
+        def shape(plan: ActorPlan) -> tuple[object, ...]:
+            links = sorted((g.name, g.target, g.operations, sorted(g.behind)) for g in plan.links.values())
+            limits = (plan.memory_bytes, plan.cpu_seconds, plan.in_flight, plan.mailbox, plan.kvp_bytes)
+            return (plan.bundle_digest, plan.replicas, links, limits, plan.welcome(0).identity.environment)
+
+        return shape(self) == shape(other)
+
+
+@dataclass
+class Replica:
+    """One running replica."""
+
+    port: WorkerPort
+    process: Process
+
+
+class ActorSupervisor:
+    """Runs one actor's replicas under one plan."""
+
+    def __init__(
+        self,
+        plan: ActorPlan,
+        router: Router,
+        zygote: Zygote,
+        note: Note,
+        replica_gone: Callable[[str, int], Awaitable[None]],
+        first_number: int = 0,
+    ) -> None:
+        self.plan = plan
+        self.group = ReplicaGroup(plan.name)
+        self.restarts = 0
+        self.last_error: str | None = None
+        self.failed = False
+        self._router = router
+        self._zygote = zygote
+        self._note = note
+        self._replica_gone = replica_gone
+        self._replicas: dict[int, Replica] = {}
+        self._crashes: collections.deque[float] = collections.deque()
+        self._stopping = False
+        # Replicas of a later revision have other numbers: what is kept for an old one is not the new one's.
+        self._numbers = range(first_number, first_number + plan.replicas)
+        self._keepers: set[asyncio.Task[None]] = set()
+
+    @property
+    def running(self) -> int:
+        """Replicas that are open for calls."""
+        return sum(port.open for port in self.group.ports)
+
+    @property
+    def next_number(self) -> int:
+        """The first replica number that a later revision may use."""
+        return self._numbers.stop
+
+    @property
+    def pids(self) -> list[int]:
+        return [replica.process.pid for replica in self._replicas.values()]
+
+    async def start(self) -> None:
+        """Start all replicas. Raises `StartFailed` when one does not come up; the others are ended then."""
+        results = await asyncio.gather(*(self._start_one(n) for n in self._numbers), return_exceptions=True)
+        failures = [result for result in results if isinstance(result, BaseException)]
+        if failures:
+            await self.stop(drain=0)
+            raise failures[0]
+
+    def serve(self) -> None:
+        """Open the replicas that are up for calls."""
+        for replica in self._replicas.values():
+            replica.port.open = True
+
+    async def _start_one(self, number: int, *, opened: bool = False) -> None:
+        plan = self.plan
+        try:
+            process, connection = await self._zygote.spawn(
+                plan.name, memory_bytes=plan.memory_bytes, cpu_seconds=plan.cpu_seconds
+            )
+        except SpawnError as error:
+            raise StartFailed(str(error)) from error
+        port = WorkerPort(
+            self._router,
+            self.group,
+            number,
+            bundle_digest=plan.bundle_digest,
+            links=plan.links,
+            in_flight_limit=plan.in_flight,
+            mailbox=plan.mailbox,
+            kvp_bytes=plan.kvp_bytes,
+            note=self._note,
+        )
+        connection.setblocking(False)
+        await self._router.loop.connect_accepted_socket(lambda: port, connection)
+        port.welcome(plan.welcome(number), plan.bundle)
+        try:
+            await asyncio.wait_for(asyncio.shield(port.ready), READY_SECONDS)
+        except (CallError, ConnectionError, TimeoutError) as error:
+            port.abort()
+            process.kill()
+            how = await process.ended
+            why = "it was not ready in time" if isinstance(error, TimeoutError) else str(error)
+            self.last_error = f"{plan.name}#{number} did not start: {why} ({how})"
+            raise StartFailed(self.last_error) from error
+        self._replicas[number] = Replica(port, process)
+        self.group.ports.append(port)
+        port.open = opened
+        keeper = self._router.loop.create_task(self._keep(number, port, process))
+        self._keepers.add(keeper)
+        keeper.add_done_callback(self._keepers.discard)
+
+    async def _keep(self, number: int, port: WorkerPort, process: Process) -> None:
+        """Wait for a replica's end; start it anew unless it was meant to end."""
+        ends: set[asyncio.Future[Any]] = {port.lost, process.ended}
+        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        port.abort()
+        process.kill()
+        how = await process.ended
+        await port.lost
+        self._replicas.pop(number, None)
+        await self._replica_gone(self.plan.name, number)
+        if self._stopping:
+            return
+        self.last_error = f"{self.plan.name}#{number} {port.violated or how}"
+        self._note(port, "error", self.last_error)
+        await self._restart(number, port)
+
+    async def _restart(self, number: int, port: WorkerPort) -> None:
+        loop = self._router.loop
+        delay = self.plan.backoff
+        while not self._stopping:
+            now = loop.time()
+            self._crashes.append(now)
+            while self._crashes and self._crashes[0] < now - self.plan.period:
+                self._crashes.popleft()
+            if len(self._crashes) > self.plan.intensity:
+                self.failed = True
+                self.last_error = (
+                    f"{self.plan.name} ended {len(self._crashes)} times in {self.plan.period:g} s, more than its limit "
+                    f"of {self.plan.intensity}: it stays down until a new revision is pushed; last: {self.last_error}"
+                )
+                self._note(port, "error", self.last_error)
+                return
+            # Jitter keeps replicas that died together from coming back together.
+            await asyncio.sleep(delay * random.uniform(0.5, 1.0))  # noqa: S311
+            delay = min(delay * 2, self.plan.backoff_max)
+            if self._stopping:
+                return
+            try:
+                await self._start_one(number, opened=True)
+            except StartFailed as error:
+                self._note(port, "error", str(error))
+                continue
+            self.restarts += 1
+            return
+
+    async def stop(self, drain: float) -> None:
+        """Drain: no new calls, at most `drain` seconds for those in hand, then BYE, then SIGKILL. Never raises."""
+        self._stopping = True
+        replicas = list(self._replicas.values())
+        for replica in replicas:
+            replica.port.open = False
+        await asyncio.gather(*(self._stop_one(replica, drain) for replica in replicas))
+        if self._keepers:
+            await asyncio.wait(set(self._keepers))
+
+    async def _stop_one(self, replica: Replica, drain: float) -> None:
+        loop = self._router.loop
+        port, process = replica.port, replica.process
+        until = loop.time() + drain
+        while port.delivered and not process.ended.done() and loop.time() < until:  # noqa: ASYNC110 (a drain may be coarse)
+            await asyncio.sleep(0.005)
+        port.send(Frame(Kind.BYE))
+        await asyncio.wait({process.ended}, timeout=EXIT_SECONDS if drain > 0 else 0.2)
+        process.kill()
+        port.abort()
+        await process.ended

@@ -1,0 +1,270 @@
+"""The worker's loop: one socket, one actor, one call at a time.
+
+May not: be entered before the sandbox is closed. What the actor raises becomes an ERROR; what it prints becomes a log
+line; nothing that it does reaches another actor but through numbered links. Rule: docs/architecture.md, "Processes".
+"""
+
+from __future__ import annotations
+
+import collections
+import hashlib
+import io
+import logging
+import select
+import socket
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import Final
+
+import msgspec
+
+from tea.protocol.context import split_context
+from tea.protocol.errors import CallError, Code
+from tea.protocol.frame import MAX_BODY, Frame, FrameDecoder, FrameError, Kind, encode_frame
+from tea.sdk import binding
+from tea.sdk.system import LoadError, System
+from tea.trust.bundle import Issuer, verify_bundle
+from tea.trust.keys import PublicKey
+
+from .wire import CONTROL_LINK, MAX_LOG_LINE, LogLine, Ready, Welcome
+
+_READ: Final = 256 * 1024
+
+
+class _HostGone(Exception):
+    """The socket ended: the host is dead or has cut this worker off."""
+
+
+class WorkerLoop:
+    """Reads frames, dispatches operations, and is what the actor's links call through (`sdk.binding.Caller`)."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._socket = connection
+        self._decoder = FrameDecoder()
+        self._inbox: collections.deque[Frame] = collections.deque()
+        self._answers: dict[int, Frame] = {}
+        self._next_call = 0
+        self._cause = 0
+        self._deadline_left: float | None = None
+        self._operations: tuple[str, ...] = ()
+
+    # -- what the actor's links call ---------------------------------------------------------------------------
+
+    def call(self, link: int, operation: int, body: bytes, timeout: float | None) -> bytes:
+        """Call through a numbered link and wait. Raises `CallError`; the host answers at the deadline at the latest."""
+        self._next_call = (self._next_call % 0xFFFFFFFF) + 1
+        correlation = self._next_call
+        deadline = 0 if timeout is None else max(1, min(0xFFFFFFFF, int(timeout * 1000)))
+        self._send(Frame(Kind.CALL, 0, operation, link, correlation, self._cause, deadline, body))
+        while True:
+            answer = self._answers.pop(correlation, None)
+            if answer is not None:
+                if answer.kind is Kind.REPLY:
+                    return answer.body
+                raise CallError.decode(answer.body)
+            self._read()
+
+    def tell(self, link: int, operation: int, body: bytes) -> None:
+        """Send through a numbered link without an answer."""
+        self._send(Frame(Kind.TELL, 0, operation, link, 0, self._cause, 0, body))
+
+    # -- life --------------------------------------------------------------------------------------------------
+
+    def log(self, level: str, text: str) -> None:
+        """Hand one line to the host's log."""
+        line = LogLine(level, text[:MAX_LOG_LINE])
+        self._send(Frame(Kind.TELL, link=CONTROL_LINK, body=msgspec.msgpack.encode(line)))
+
+    def run(self) -> int:
+        """Load the bundle, start the actor, serve until BYE or the host is gone. Answers the exit code."""
+        sys.stdout = sys.stderr = _Printed(self)
+        try:
+            welcome, bundle = self._welcome()
+            logging.basicConfig(level=logging.INFO, handlers=[_LogHandler(self, welcome.traceback_to_log)], force=True)
+            system = self._start(welcome, bundle)
+            if system is None:
+                return 1
+            try:
+                self._serve(system, welcome)
+            finally:
+                system.stop()
+            self._send(Frame(Kind.BYE))
+        except (_HostGone, OSError):
+            return 2
+        return 0
+
+    def _welcome(self) -> tuple[Welcome, bytes]:
+        welcome: Welcome | None = None
+        bundle = bytearray()
+        while welcome is None or len(bundle) < welcome.bundle_size:
+            frame = self._next()
+            if frame.kind is not Kind.HELLO:
+                continue
+            if welcome is None:
+                welcome = msgspec.msgpack.decode(frame.body, type=Welcome)
+            else:
+                bundle += frame.body
+        return welcome, bytes(bundle)
+
+    def _start(self, welcome: Welcome, bundle: bytes) -> System | None:
+        def verify(data: bytes) -> bytes:
+            # The host verified this bundle already; the Source Authority is the second lock on the same door.
+            if hashlib.sha256(data).digest() != welcome.bundle_digest:
+                raise ValueError("the bundle's digest is not the one that the host named")
+            key = PublicKey.parse(welcome.issuer)
+            issuer = Issuer(key, (welcome.identity.name,), welcome.issuer_capabilities)
+            return verify_bundle(data, {key.key_id: issuer}, now=None, sdk_version=welcome.sdk_version).archive
+
+        try:
+            binding.bind(welcome.identity, welcome.links, self)
+            system = System.load(bundle, welcome.entry, verify)
+            system.start()
+            declared = binding.operations(type(system.instance))
+            operations = tuple(operation.description for operation in declared.values())
+        except BaseException as error:  # noqa: BLE001 (a bundle's module body may raise anything, SystemExit included)
+            sentence = f"{welcome.identity.name} could not be started: {type(error).__name__}"
+            if isinstance(error, CallError | LoadError):
+                sentence += f": {error}"
+            if welcome.traceback_to_log:
+                self.log("error", traceback.format_exc())
+            self._send(Frame(Kind.ERROR, body=CallError(Code.INTERNAL, sentence).encode()))
+            return None
+        self._operations = tuple(description.name for description in operations)
+        self._send(Frame(Kind.HELLO, body=msgspec.msgpack.encode(Ready(operations))))
+        return system
+
+    def _serve(self, system: System, welcome: Welcome) -> None:
+        while True:
+            frame = self._next_or_wakeup(system)
+            if frame is None:
+                self._cause = 0
+                system.pump()
+            elif frame.kind is Kind.CALL or frame.kind is Kind.TELL:
+                self._handle(system, frame, welcome)
+            elif frame.kind is Kind.BYE:
+                return
+
+    def _handle(self, system: System, frame: Frame, welcome: Welcome) -> None:
+        context, arguments = split_context(frame.body)
+        deadline = frame.deadline / 1000 if frame.deadline else None
+        invocation = binding.Invocation(context.caller, context.chain, deadline)
+        self._cause = frame.correlation
+        try:
+            try:
+                name = self._operations[frame.operation]
+            except IndexError:
+                raise CallError(Code.NOT_FOUND, f"{welcome.identity.name} has no operation {frame.operation}") from None
+            result = binding.dispatch(system.instance, name, arguments, invocation)
+            answer = Frame(Kind.REPLY, correlation=frame.correlation, body=result)
+        except CallError as error:
+            answer = Frame(Kind.ERROR, correlation=frame.correlation, body=error.encode())
+        if frame.kind is Kind.CALL:
+            self._send_answer(answer)
+        else:
+            if answer.kind is Kind.ERROR:
+                self.log(
+                    "warning", f"a message to {self._operation_name(frame.operation)} failed: {error_text(answer)}"
+                )
+            # A message is done with: the host may count its place in the mailbox as free.
+            self._send(Frame(Kind.CREDIT, correlation=frame.correlation))
+        system.pump()
+        self._cause = 0
+
+    def _operation_name(self, number: int) -> str:
+        return self._operations[number] if number < len(self._operations) else f"operation {number}"
+
+    # -- frames ------------------------------------------------------------------------------------------------
+
+    def _send_answer(self, answer: Frame) -> None:
+        if len(answer.body) > MAX_BODY:
+            error = CallError(
+                Code.EXHAUSTED, f"the result has {len(answer.body)} bytes, at most {MAX_BODY} fit: answer in pages"
+            )
+            answer = Frame(Kind.ERROR, correlation=answer.correlation, body=error.encode())
+        self._send(answer)
+
+    def _send(self, frame: Frame) -> None:
+        try:
+            data = encode_frame(frame)
+        except FrameError as error:
+            raise CallError(Code.INVALID, str(error)) from None
+        self._socket.sendall(data)
+
+    def _next(self) -> Frame:
+        while not self._inbox:
+            self._read()
+        return self._inbox.popleft()
+
+    def _next_or_wakeup(self, system: System) -> Frame | None:
+        """The next frame, or None when one of the actor's wake-ups is due first."""
+        while not self._inbox:
+            timeout = system.next_wakeup()
+            if timeout is not None and not select.select([self._socket], [], [], max(0.0, timeout))[0]:
+                return None
+            self._read()
+        return self._inbox.popleft()
+
+    def _read(self) -> None:
+        data = self._socket.recv(_READ)
+        if not data:
+            raise _HostGone
+        for frame in self._decoder.feed(data):
+            if frame.kind is Kind.REPLY or (frame.kind is Kind.ERROR and frame.correlation):
+                self._answers[frame.correlation] = frame
+            elif frame.kind is Kind.PING:
+                self._send(Frame(Kind.PING, correlation=frame.correlation))
+            else:
+                self._inbox.append(frame)
+
+
+def error_text(frame: Frame) -> str:
+    """An ERROR frame's sentence."""
+    return str(CallError.decode(frame.body))
+
+
+class _LogHandler(logging.Handler):
+    """The actor's `logging` records, as log lines. Tracebacks leave in simulated mode only."""
+
+    def __init__(self, loop: WorkerLoop, tracebacks: bool) -> None:
+        super().__init__()
+        self._loop = loop
+        self._tracebacks = tracebacks
+
+    def emit(self, record: logging.LogRecord) -> None:
+        text = record.getMessage()
+        if record.exc_info and record.exc_info[1] is not None:
+            if self._tracebacks:
+                text += "\n" + "".join(traceback.format_exception(record.exc_info[1]))
+            else:
+                text += f" ({type(record.exc_info[1]).__name__})"
+        self._loop.log(record.levelname.lower(), text)
+
+
+class _Printed(io.TextIOBase):
+    """Standard output of an actor: whole lines become log lines."""
+
+    def __init__(self, loop: WorkerLoop) -> None:
+        self._loop = loop
+        self._line = ""
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, text: str) -> int:
+        *lines, self._line = (self._line + text).split("\n")
+        for line in lines:
+            self._loop.log("info", line)
+        if len(self._line) > MAX_LOG_LINE:
+            self._loop.log("info", self._line)
+            self._line = ""
+        return len(text)
+
+    def writelines(self, lines: Sequence[str]) -> None:  # type: ignore[override]
+        for line in lines:
+            self.write(line)
+
+
+def run_worker(connection: socket.socket) -> int:
+    """Serve one actor over `connection` until it ends; the process's exit code."""
+    return WorkerLoop(connection).run()

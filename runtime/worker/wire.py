@@ -1,0 +1,73 @@
+"""What host and worker say to each other on link 0 of a worker's socket, before and beside calls.
+
+May not: hold logic. The worker's words are an actor's words: the host bounds and distrusts them.
+Rule: docs/architecture.md, "Processes".
+
+    host -> worker   HELLO  Welcome, then the bundle as HELLO frames with MORE set on all but the last
+    worker -> host   HELLO  Ready (its operations), or ERROR when the bundle cannot be loaded, then exit
+    either           CALL / TELL / REPLY / ERROR on numbered links; a delivered CALL or TELL carries a context
+    worker -> host   TELL on link 0: one LogLine (what the actor printed)
+    host -> worker   PING, answered with PING; BYE: finish what is queued, run on_stop, answer BYE, exit
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+from tea.protocol.operations import OperationDescription
+from tea.sdk.binding import Identity, LinkDescription
+
+CONTROL_LINK: Final = 0
+CHUNK: Final = 256 * 1024
+"""Bytes of a bundle in one frame."""
+MAX_LOG_LINE: Final = 8192
+"""Characters of one printed line that are kept."""
+
+
+class Welcome(msgspec.Struct, frozen=True, array_like=True):
+    """All that a worker is told at its start."""
+
+    identity: Identity
+    links: tuple[LinkDescription, ...]
+    entry: str
+    bundle_digest: bytes
+    bundle_size: int
+    issuer: str
+    """Text of the public key that must have signed the bundle: the Source Authority checks it again."""
+    issuer_capabilities: tuple[str, ...]
+    sdk_version: str
+    traceback_to_log: bool
+    """Whether a failing operation's traceback goes to the log (simulated mode only)."""
+
+
+class Ready(msgspec.Struct, frozen=True, array_like=True):
+    """The actor started: its operations in the order of their numbers."""
+
+    operations: tuple[OperationDescription, ...]
+
+
+class LogLine(msgspec.Struct, frozen=True, array_like=True):
+    """One line that the actor printed, or that the worker says of it."""
+
+    level: str
+    text: str
+
+
+class Spawn(msgspec.Struct, frozen=True, array_like=True):
+    """Host to zygote, with the worker's end of its socketpair attached: fork one worker."""
+
+    token: int
+    name: str
+    uid: int | None
+    memory_bytes: int
+    cpu_seconds: int
+
+
+class Spawned(msgspec.Struct, frozen=True, array_like=True):
+    """Zygote to host: the worker's process id, or why there is none."""
+
+    token: int
+    pid: int
+    error: str | None

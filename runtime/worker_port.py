@@ -1,0 +1,188 @@
+"""One worker's socket, seen from the host: frames in, frames out, limits, and who may be called.
+
+May not: trust anything that comes out of it. A frame that is none, or that a worker may not send, ends this worker
+and nobody else. Rule: docs/architecture.md, "Processes".
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+
+from tea.protocol.errors import CallError
+from tea.protocol.frame import Flag, Frame, FrameDecoder, FrameError, Kind, encode_frame
+from tea.protocol.operations import OperationDescription
+
+from .links import Grant
+from .router import Pending, ReplicaGroup, Router
+from .worker.wire import CHUNK, CONTROL_LINK, LogLine, Ready, Welcome
+
+UNSENT_LIMIT: Final = 8 << 20
+"""Bytes that may wait for a worker that does not read; beyond it calls to it are refused."""
+LOG_LINES_PER_SECOND: Final = 200
+
+Note = Callable[["WorkerPort", str, str], None]
+
+
+class WorkerPort(asyncio.Protocol):
+    """The host's end of one replica's socketpair."""
+
+    def __init__(
+        self,
+        router: Router,
+        group: ReplicaGroup,
+        replica: int,
+        *,
+        bundle_digest: bytes,
+        links: dict[int, Grant],
+        in_flight_limit: int,
+        mailbox: int,
+        kvp_bytes: int,
+        note: Note,
+    ) -> None:
+        self.name = group.name
+        self.group = group
+        self.replica = replica
+        self.bundle_digest = bundle_digest
+        self.links = links
+        self.in_flight_limit = in_flight_limit
+        self.mailbox = mailbox
+        self.kvp_bytes = kvp_bytes
+        self.unsent_limit = UNSENT_LIMIT
+        self.open = False
+        """Whether calls are given to it: after HELLO, until drain or loss."""
+        self.outgoing: set[int] = set()
+        self.delivered: dict[int, Pending] = {}
+        self.operation_numbers: dict[str, int] = {}
+        self.descriptions: tuple[OperationDescription, ...] = ()
+        self.violated: str | None = None
+        self._router = router
+        self._note = note
+        self._decoder = FrameDecoder()
+        self._transport: asyncio.Transport | None = None
+        loop = router.loop
+        self.ready: asyncio.Future[Ready] = loop.create_future()
+        self.lost: asyncio.Future[None] = loop.create_future()
+        self._log_window = 0.0
+        self._log_lines = 0
+        self._log_dropped = 0
+
+    # -- asyncio -----------------------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport  # type: ignore[assignment]
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            frames = self._decoder.feed(data)
+        except FrameError as error:
+            self.violation(f"a malformed frame: {error}")
+            return
+        for frame in frames:
+            if self.violated is not None:
+                return
+            if frame.flags & Flag.CONTEXT:
+                self.violation("it set the context flag, which is the router's")
+            elif frame.kind is Kind.CALL or frame.kind is Kind.REPLY or frame.kind is Kind.CREDIT or frame.link:
+                self._router.frame_from(self, frame)
+            else:
+                self._own_frame(frame)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.open = False
+        self._router.port_lost(self, self.violated or "its process ended")
+        if not self.ready.done():
+            self.ready.set_exception(ConnectionError(f"{self.name} ended before it was ready"))
+            self.ready.exception()
+        if not self.lost.done():
+            self.lost.set_result(None)
+
+    # -- what the worker says of itself ------------------------------------------------------------------------
+
+    def _own_frame(self, frame: Frame) -> None:
+        if frame.kind is Kind.ERROR and frame.correlation:
+            self._router.frame_from(self, frame)
+        elif frame.kind is Kind.HELLO:
+            self._hello(frame)
+        elif frame.kind is Kind.ERROR and not self.ready.done():
+            self.ready.set_exception(CallError.decode(frame.body))
+            self.ready.exception()
+        elif frame.kind is Kind.TELL:
+            self._log_line(frame)
+        elif frame.kind not in (Kind.PING, Kind.BYE):
+            self.violation(f"a worker may not send {frame.kind.name} on link 0")
+
+    def _hello(self, frame: Frame) -> None:
+        if self.ready.done():
+            self.violation("a second HELLO")
+            return
+        try:
+            ready = msgspec.msgpack.decode(frame.body, type=Ready)
+        except msgspec.DecodeError as error:
+            self.violation(f"a HELLO that is none: {error}")
+            return
+        self.descriptions = ready.operations
+        self.operation_numbers = {description.name: number for number, description in enumerate(ready.operations)}
+        self.ready.set_result(ready)
+
+    def _log_line(self, frame: Frame) -> None:
+        now = time.monotonic()
+        if now - self._log_window >= 1.0:
+            if self._log_dropped:
+                self._note(self, "warning", f"{self._log_dropped} printed lines were dropped")
+            self._log_window, self._log_lines, self._log_dropped = now, 0, 0
+        self._log_lines += 1
+        if self._log_lines > LOG_LINES_PER_SECOND:
+            self._log_dropped += 1
+            return
+        try:
+            line = msgspec.msgpack.decode(frame.body, type=LogLine)
+        except msgspec.DecodeError as error:
+            self.violation(f"a log line that is none: {error}")
+            return
+        self._note(self, line.level if line.level in ("debug", "info", "warning", "error") else "info", line.text)
+
+    # -- what the host does ------------------------------------------------------------------------------------
+
+    def welcome(self, welcome: Welcome, bundle: bytes) -> None:
+        """Send the identity, the links and the bundle."""
+        self.send(Frame(Kind.HELLO, Flag.MORE, body=msgspec.msgpack.encode(welcome)))
+        for start in range(0, len(bundle), CHUNK):
+            more = Flag.MORE if start + CHUNK < len(bundle) else Flag.NONE
+            self.send(Frame(Kind.HELLO, more, body=bundle[start : start + CHUNK]))
+
+    def send(self, frame: Frame) -> None:
+        """Write a frame; nothing happens when the worker is gone (its calls are answered by `port_lost`)."""
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.write(encode_frame(frame))
+
+    def answer(self, correlation: int, kind: Kind, body: bytes) -> None:
+        """`Origin`: the one answer to a call of this worker."""
+        self.outgoing.discard(correlation)
+        self.send(Frame(kind, link=CONTROL_LINK, correlation=correlation, body=body))
+
+    def note(self, level: str, text: str) -> None:
+        """A log record about this worker."""
+        self._note(self, level, text)
+
+    def violation(self, what: str) -> None:
+        """The worker broke the protocol: cut it off. The supervisor sees the loss and kills the process."""
+        if self.violated is None:
+            self.violated = f"broke the protocol: {what}"
+            self._note(self, "error", f"{self.name}#{self.replica} {self.violated}")
+        self.abort()
+
+    def abort(self) -> None:
+        """Close the socket now."""
+        self.open = False
+        if self._transport is not None:
+            self._transport.abort()
+
+    @property
+    def unsent(self) -> int:
+        """Bytes that the worker has not read."""
+        return self._transport.get_write_buffer_size() if self._transport is not None else 0

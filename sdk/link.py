@@ -1,0 +1,166 @@
+"""A link as an actor sees it: `self.kvp.get("key")`. Attributes are built from what the manifest grants.
+
+May not: offer an operation that is not granted; the router would refuse it, the link says so sooner and clearer.
+Rule: docs/architecture.md, "The wire" and "Providers".
+"""
+
+from __future__ import annotations
+
+import typing
+from typing import Any, Final, NoReturn
+
+import msgspec
+
+from tea.protocol.errors import CallError, Code
+from tea.protocol.frame import MAX_BODY
+from tea.protocol.operations import OperationDescription
+
+from .result_types import result_type
+
+if typing.TYPE_CHECKING:
+    from .binding import Caller, LinkDescription
+
+MAX_ARGUMENTS: Final = MAX_BODY - 16 * 1024
+"""Bytes that a call's encoded arguments may have: a frame less room for the router's context (caller and chain)."""
+
+
+class Stub:
+    """One operation of a link, callable. Arguments by place or by name; a result of the described type."""
+
+    def __init__(
+        self,
+        link: LinkDescription,
+        number: int,
+        caller: Caller,
+        *,
+        timeout: float | None,
+        result: Any,
+        oneway: bool,
+    ) -> None:
+        self._description: OperationDescription = link.operations[number]
+        self._link = link
+        self._number = number
+        self._caller = caller
+        self._timeout = timeout
+        self._oneway = oneway
+        self._result: Any = result_type(self._description.result) if result is None else result
+        self.__name__ = self._description.name
+        self.__doc__ = self._description.doc
+
+    def __call__(self, *args: object, **kwargs: object) -> Any:
+        """Raises `CallError` with the callee's code, or `TypeError` on arguments that do not fit the signature."""
+        body = self._encode(args, kwargs)
+        if len(body) > MAX_ARGUMENTS:
+            raise CallError(
+                Code.INVALID,
+                f"{self!r}: the arguments take {len(body)} bytes, at most {MAX_ARGUMENTS} fit: send them in parts",
+            )
+        if self._oneway:
+            self._caller.tell(self._link.number, self._number, body)
+            return None
+        answer = self._caller.call(self._link.number, self._number, body, self._timeout)
+        try:
+            return msgspec.msgpack.decode(answer, type=self._result)
+        except (msgspec.DecodeError, RecursionError, ValueError, TypeError) as error:
+            # TypeError: a map with a key that cannot be hashed. The callee may be an actor, its bytes anything.
+            raise CallError(Code.INTERNAL, f"{self!r} answered with something else: {error}") from None
+
+    def _encode(self, args: tuple[object, ...], kwargs: dict[str, object]) -> bytes:
+        described = self._description
+        if described.parameters or described.result != "object":
+            return described.encode_arguments(args, kwargs)
+        # An actor that has not started yet is known by its operations' names alone: the callee checks the arguments.
+        if kwargs:
+            raise TypeError(f"{self!r} is not described yet: give {', '.join(kwargs)} by place, not by name")
+        return msgspec.msgpack.encode(args)
+
+    def __repr__(self) -> str:
+        return f"{self._link.target}.{self._description.name}"
+
+
+class Link:
+    """A numbered, granted path to a provider or an actor; its granted operations are its attributes.
+
+    `link.op(...)` calls and waits; `link.tell.op(...)` sends without an answer; `link.with_timeout(2.5).op(...)` gives
+    the callee seconds; `link.returning(MyStruct).op(...)` decodes the result into a type of yours. An operation whose
+    name one of these words took is `link["describe"](...)` (but `link.tell(...)` works where the target has a `tell`).
+    """
+
+    def __init__(
+        self, description: LinkDescription, caller: Caller, *, timeout: float | None = None, result: Any = None
+    ) -> None:
+        self._description = description
+        self._caller = caller
+        self._timeout = timeout
+        self._result = result
+        self._numbers = {operation.name: place for place, operation in enumerate(description.operations)}
+        self.tell = Tell(self)
+
+    def describe(self) -> tuple[OperationDescription, ...]:
+        """What the manifest grants on this link: names, parameters, results, documentation."""
+        return self._description.operations
+
+    def with_timeout(self, seconds: float) -> Link:
+        """The same link, whose calls wait at most this many seconds, then raise `CallError(DEADLINE)`."""
+        if not seconds > 0:
+            raise ValueError(f"a timeout is a positive number of seconds, got {seconds!r}")
+        return Link(self._description, self._caller, timeout=seconds, result=self._result)
+
+    def returning(self, result: Any) -> Link:
+        """The same link, whose results are decoded into the type `result` (a msgspec Struct, `list[int]`, ...)."""
+        return Link(self._description, self._caller, timeout=self._timeout, result=result)
+
+    def __getitem__(self, name: str) -> Stub:
+        return self.stub(name)
+
+    def __getattr__(self, name: str) -> Stub:
+        if name.startswith("_"):
+            raise AttributeError(name)  # copy, pickle and inspect ask for such names; no operation has one
+        stub = self.stub(name)
+        self.__dict__[name] = stub  # found without this method from now on
+        return stub
+
+    def __dir__(self) -> list[str]:
+        return sorted({*super().__dir__(), *self._numbers})
+
+    def __repr__(self) -> str:
+        return f"<link {self._description.name} to {self._description.target}: {', '.join(self._numbers)}>"
+
+    def stub(self, name: str, *, oneway: bool = False) -> Stub:
+        """The callable of one operation. Raises `CallError(DENIED)` when the manifest does not grant it."""
+        number = self._numbers.get(name)
+        if number is None:
+            self._refuse(name)
+        return Stub(self._description, number, self._caller, timeout=self._timeout, result=self._result, oneway=oneway)
+
+    def _refuse(self, name: str) -> NoReturn:
+        granted = list(self._numbers)
+        raise CallError(
+            Code.DENIED,
+            f"the link {self._description.name} grants {', '.join(granted) or 'nothing'}, not {name!r}: add it to the "
+            f"operations of the manifest's link to {self._description.target}, if the target has it",
+            link=self._description.name,
+            operation=name,
+            granted=granted,
+        )
+
+
+class Tell:
+    """`link.tell`: the link's operations without an answer."""
+
+    __slots__ = ("_link",)
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+
+    def __getattr__(self, name: str) -> Stub:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return self._link.stub(name, oneway=True)
+
+    def __getitem__(self, name: str) -> Stub:
+        return self._link.stub(name, oneway=True)
+
+    def __call__(self, *args: object, **kwargs: object) -> Any:
+        """The target's own operation named `tell` (vmh has one)."""
+        return self._link.stub("tell")(*args, **kwargs)

@@ -1,0 +1,556 @@
+"""The layer-1 cache: follows, realigns, reloads, refuses what the parent makes up, and keeps evidence."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator, Callable
+from typing import Any, cast
+
+import msgspec
+import pytest
+
+from tea.protocol.channels import Adapter, BlockChanges, Channel, Head
+from tea.protocol.errors import CallError, Code
+from tea.providers.base import Call
+from tea.providers.layer1 import EvmTransaction, Layer1, StateAt
+from tea.providers.layer1.history import History
+from tea.providers.testing import InMemoryServices, invoke, start_provider
+from tea.trust.statetree import DiffWalk, StateTree, verify_proof
+
+RA = Call("ra", 0)
+
+
+def block(height: int, parent: bytes, changes: dict[bytes, bytes | None], fork: str = "") -> BlockChanges:
+    digest = hashlib.sha256(f"{fork}{height}".encode() + parent).digest()
+    return BlockChanges(Head(height, digest, parent, hashlib.sha256(digest).digest(), 1000 + height), changes)
+
+
+class Chain(Adapter):
+    """An adapter over a list of blocks; its faults are attributes."""
+
+    def __init__(self, start: int = 0) -> None:
+        self.start = start
+        self.all: list[BlockChanges] = []
+        self.asked: list[tuple[int, int]] = []
+        self.sent: list[bytes] = []
+        self.at_most = 1000
+        self.answer: Callable[[tuple[BlockChanges, ...]], object] = lambda blocks: blocks
+        self.down = False
+        self.touched = asyncio.Event()
+
+    def grow(self, count: int, fork: str = "") -> None:
+        for _ in range(count):
+            height = self.start + len(self.all)
+            parent = self.all[-1].head.block_hash if self.all else bytes(32)
+            changes: dict[bytes, bytes | None] = {
+                b"account/%d" % (height % 5): f"{fork}{height}".encode(),
+                b"block/%d" % height: b"x",
+                b"block/%d" % (height - 3): None,
+            }
+            self.all.append(block(height, parent, changes, fork))
+
+    def replace(self, depth: int, count: int, fork: str) -> None:
+        del self.all[len(self.all) - depth :]
+        self.grow(count, fork)
+
+    def state(self, height: int) -> StateTree:
+        tree = StateTree()
+        for one in self.all[: height - self.start + 1]:
+            tree = tree.apply(one.changes)
+        return tree
+
+    async def head(self) -> Head:
+        self.touched.set()
+        if self.down or not self.all:
+            raise CallError(Code.UNAVAILABLE, "the node is down")
+        return self.all[-1].head
+
+    async def blocks(self, start: int, count: int) -> tuple[BlockChanges, ...]:
+        self.touched.set()
+        if self.down:
+            raise CallError(Code.UNAVAILABLE, "the node is down")
+        self.asked.append((start, count))
+        place = max(0, start - self.start)
+        return cast("tuple[BlockChanges, ...]", self.answer(tuple(self.all[place : place + min(count, self.at_most)])))
+
+    async def send_transaction(self, raw: bytes) -> bytes:
+        self.sent.append(raw)
+        return bytes(32)
+
+    async def account(self, address: bytes) -> tuple[int, bytes, int, int]:
+        return 7, (10**24).to_bytes(32, "big"), 1337, 10**9
+
+
+class Room:
+    """A started provider with its adapter and services."""
+
+    def __init__(self) -> None:
+        self.services = InMemoryServices("layer1", actors=["ra", "other"])
+        self.chain = Chain()
+        self.provider: Layer1 = cast("Layer1", None)
+
+    async def start(self, **config: object) -> None:
+        self.services.parent.stand_in(Channel.ADAPTER, self.chain)
+        self.provider = await start_provider(Layer1, self.services, {"poll": 0.01, **config})
+
+    async def call(self, operation: str, *args: object, call: Call = RA) -> Any:
+        return await invoke(self.provider, operation, *args, call=call)
+
+    async def push(self) -> None:
+        await self.services.parent.send(Channel.ADAPTER, "finalized", self.chain.all[-1].head)
+
+    async def until(self, true: Callable[[], object]) -> None:
+        async with asyncio.timeout(20):
+            while not true():
+                self.chain.touched.clear()
+                await self.chain.touched.wait()
+
+    @property
+    def tip(self) -> Head | None:
+        tip = self.provider._history.tip
+        return None if tip is None else tip.head
+
+    async def followed(self) -> None:
+        await self.until(lambda: self.tip == self.chain.all[-1].head)
+
+
+@pytest.fixture
+async def room() -> AsyncIterator[Room]:
+    made = Room()
+    yield made
+    await made.services.close()
+    assert made.services.failures == []
+
+
+# Following.
+
+
+async def test_it_follows_from_the_start_and_serves_every_height(room: Room) -> None:
+    room.chain.grow(20)
+    await room.start(batch=3)
+    await room.followed()
+    assert await room.call("height") == 19
+    for height in (0, 7, 19):
+        expected = room.chain.state(height)
+        found: StateAt = await room.call("state_hash", height)
+        head = room.chain.all[height].head
+        assert (found.state_root, found.block_hash, found.chain_root) == (
+            expected.root,
+            head.block_hash,
+            head.state_root,
+        )
+        assert await room.call("get", b"account/1", height) == expected.get(b"account/1")
+        proof = await room.call("proof", b"account/1", height)
+        assert verify_proof(found.state_root, b"account/1", proof) == expected.get(b"account/1")
+    assert await room.call("head") == await room.call("state_hash")
+    assert await room.call("get", b"block/19") == b"x"
+    assert await room.call("get", b"nothing") is None
+
+
+async def test_a_pushed_head_is_followed_without_waiting_for_the_poll(room: Room) -> None:
+    room.chain.grow(3)
+    await room.start(poll=600)
+    await room.followed()
+    room.chain.grow(40)  # a gap: only the last head is pushed
+    await room.push()
+    await room.followed()
+
+
+async def test_heads_that_nobody_pushes_are_found_by_the_poll(room: Room) -> None:
+    room.chain.grow(1)
+    await room.start()
+    await room.followed()
+    room.chain.grow(1)
+    await room.followed()
+
+
+async def test_a_start_above_zero_takes_the_first_watched_block_as_it_is(room: Room) -> None:
+    room.chain.start = 100
+    room.chain.grow(5)
+    await room.start(start=100)
+    await room.followed()
+    assert room.chain.asked[0][0] == 100
+    assert (await room.call("status")).oldest == 100
+
+
+async def test_an_adapter_that_answers_few_blocks_at_once_is_asked_again(room: Room) -> None:
+    room.chain.grow(9)
+    room.chain.at_most = 2
+    await room.start()
+    await room.followed()
+
+
+async def test_many_changes_are_hashed_too(room: Room) -> None:
+    room.chain.all.append(block(0, bytes(32), {b"key/%d" % n: b"v" for n in range(1000)}))
+    await room.start()
+    await room.followed()
+    assert (await room.call("status")).entries == 1000
+    assert (await room.call("head")).state_root == room.chain.state(0).root
+
+
+async def test_only_the_newest_heights_are_kept(room: Room) -> None:
+    room.chain.grow(30)
+    await room.start(keep=5)
+    await room.followed()
+    assert len(room.provider._history) == 5
+    await room.call("get", b"block/29", 25)
+    with pytest.raises(CallError) as refused:
+        await room.call("get", b"block/29", 24)
+    assert refused.value.code is Code.NOT_FOUND
+
+
+async def test_a_height_that_has_not_come_is_unavailable(room: Room) -> None:
+    await room.start()
+    for operation, args in [("height", ()), ("head", ()), ("get", (b"k",)), ("state_hash", ()), ("node", (0, b""))]:
+        with pytest.raises(CallError) as refused:
+            await room.call(operation, *args)
+        assert refused.value.code is Code.UNAVAILABLE
+    room.chain.grow(2)
+    await room.followed()
+    with pytest.raises(CallError) as refused:
+        await room.call("state_hash", 2)
+    assert refused.value.code is Code.UNAVAILABLE
+    assert (await room.call("status")).failures > 0
+
+
+async def test_a_parent_that_comes_back_is_followed_again_and_logged_once(room: Room) -> None:
+    room.chain.grow(2)
+    room.chain.down = True
+    await room.start()
+    await room.until(lambda: room.provider._follower.failures >= 3)
+    assert len([record for record in room.services.logs if "not followed" in record.message]) == 1
+    room.chain.down = False
+    await room.push()
+    await room.followed()
+
+
+@pytest.mark.parametrize(("key", "code"), [(b"", Code.INVALID), (b"k" * 1025, Code.INVALID)])
+async def test_keys_out_of_bounds_are_refused(room: Room, key: bytes, code: Code) -> None:
+    room.chain.grow(1)
+    await room.start()
+    await room.followed()
+    for operation in ("get", "proof"):
+        with pytest.raises(CallError) as refused:
+            await room.call(operation, key)
+        assert refused.value.code is code
+
+
+# Reorganisations.
+
+
+@pytest.mark.parametrize(("depth", "count"), [(1, 1), (1, 2), (3, 3), (3, 10), (9, 9)])
+async def test_replaced_blocks_are_rewound_to_the_common_ancestor(room: Room, depth: int, count: int) -> None:
+    room.chain.grow(10)
+    await room.start(batch=2)
+    await room.followed()
+    room.chain.replace(depth, count, "fork")
+    await room.followed()
+    assert (await room.call("head")).state_root == room.chain.state(10 - depth + count - 1).root
+    assert (await room.call("status")).reorganisations == 1
+    assert (await room.call("status")).reloads == 0
+
+
+async def test_blocks_replaced_beyond_what_is_kept_are_loaded_anew(room: Room) -> None:
+    room.chain.grow(20)
+    await room.start(keep=4)
+    await room.followed()
+    room.chain.replace(15, 16, "fork")
+    await room.followed()
+    assert (await room.call("head")).state_root == room.chain.state(20).root
+
+
+async def test_a_chain_that_changes_with_every_answer_does_not_end_the_following(room: Room) -> None:
+    room.chain.grow(5)
+    await room.start()
+    await room.followed()
+    honest = room.chain.answer
+
+    def restless(blocks: tuple[BlockChanges, ...]) -> object:
+        return tuple(
+            BlockChanges(msgspec.structs.replace(one.head, parent_hash=bytes(32)), one.changes) if n == 0 else one
+            for n, one in enumerate(blocks)
+        )
+
+    room.chain.answer = restless
+    room.chain.grow(3)
+    await room.until(lambda: room.provider._follower.last_error)
+    assert "changes with every answer" in str(room.provider._follower.last_error)
+    room.chain.answer = honest
+    await room.followed()
+
+
+async def test_a_node_that_lags_behind_takes_nothing_away(room: Room) -> None:
+    room.chain.grow(10)
+    await room.start()
+    await room.followed()
+    later = room.chain.all[5:]
+    del room.chain.all[5:]
+    polls = len(room.chain.asked)
+    await room.until(lambda: len(room.chain.asked) > polls + 2)
+    assert await room.call("height") == 9
+    room.chain.all += later
+    room.chain.grow(1)
+    await room.followed()
+    assert (await room.call("status")).reorganisations == 0
+
+
+# A parent that makes things up.
+
+
+def _bent(**fields: object) -> Callable[[tuple[BlockChanges, ...]], object]:
+    return lambda blocks: tuple(
+        BlockChanges(msgspec.structs.replace(one.head, **fields), one.changes) for one in blocks
+    )
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        lambda blocks: (*blocks, *blocks),
+        lambda blocks: blocks[::-1],
+        lambda blocks: blocks[1:],
+        lambda blocks: blocks[:1] + blocks[2:],
+        lambda blocks: blocks * 1000,
+        _bent(block_hash=b"short"),
+        _bent(parent_hash=b""),
+        _bent(state_root=bytes(33)),
+        _bent(height=-1),
+        _bent(timestamp=-1),
+        _bent(height=2**63),
+        lambda blocks: tuple(BlockChanges(one.head, {b"": b"v"}) for one in blocks),
+        lambda blocks: tuple(BlockChanges(one.head, {b"k" * 300: b"v"}) for one in blocks),
+        lambda blocks: tuple(BlockChanges(one.head, {b"k": b"v" * 2000}) for one in blocks),
+        lambda blocks: tuple(BlockChanges(one.head, {b"key/%d" % n: b"v" for n in range(60)}) for one in blocks),
+        lambda blocks: "no blocks",
+        lambda blocks: None,
+        lambda blocks: (1, 2),
+        lambda blocks: [["head", {}]],
+    ],
+)
+async def test_a_made_up_answer_changes_nothing_and_the_true_chain_is_followed_after_it(
+    room: Room, answer: Callable[[tuple[BlockChanges, ...]], object]
+) -> None:
+    room.chain.grow(4)
+    room.chain.answer = answer
+    await room.start(max_entries=50)
+    await room.until(lambda: room.provider._follower.failures)
+    assert room.tip is None
+    room.chain.answer = lambda blocks: blocks
+    await room.push()
+    await room.followed()
+    assert (await room.call("head")).state_root == room.chain.state(3).root
+
+
+@pytest.mark.parametrize("answer", [None, 7, "head", [], ("x",) * 5])
+async def test_a_head_that_is_none_is_refused_also_without_a_wire_between(room: Room, answer: object) -> None:
+    room.chain.grow(1)
+    await room.start()
+    await room.followed()
+
+    async def made_up(channel: int, operation: str, *args: object, timeout: float = 10.0) -> object:
+        return answer
+
+    room.services.parent.call = made_up  # type: ignore[method-assign]
+    with pytest.raises(CallError) as refused:
+        await room.provider._follower.catch_up()
+    assert refused.value.code is Code.UNTRUSTED
+    with pytest.raises(CallError) as refused:
+        await room.call("account", bytes(20))
+    assert refused.value.code is Code.UNTRUSTED
+
+
+# Being told.
+
+
+def told(room: Room, actor: str = "ra") -> list[tuple[object, ...]]:
+    return [one.args for one in room.services.tells if one.actor == actor]
+
+
+async def test_a_subscriber_is_told_each_block_once_in_order(room: Room) -> None:
+    await room.start()
+    await room.call("subscribe", "finalized")
+    room.chain.grow(5)
+    await room.followed()
+    assert told(room) == [(h, room.chain.all[h].head.block_hash, room.chain.state(h).root) for h in range(5)]
+    assert {(one.operation, one.replica) for one in room.services.tells} == {("finalized", 0)}
+
+
+async def test_after_a_reorganisation_the_new_blocks_are_told_and_after_a_reload_none(room: Room) -> None:
+    room.chain.grow(5)
+    await room.start()
+    await room.call("subscribe", "finalized")
+    await room.followed()
+    room.services.tells.clear()
+    room.chain.replace(2, 3, "fork")
+    await room.followed()
+    assert [args[0] for args in told(room)] == [3, 4, 5]
+    room.services.tells.clear()
+    await room.call("reload")
+    await room.followed()
+    assert told(room) == []
+
+
+async def test_a_reload_longer_than_what_is_kept_tells_nothing_old(room: Room) -> None:
+    room.chain.grow(30)
+    await room.start(keep=5)
+    await room.followed()
+    await room.call("subscribe", "finalized")
+    await room.call("reload")
+    await room.followed()
+    assert told(room) == []
+
+
+async def test_subscriptions_end_with_the_replica_the_actor_or_by_wish(room: Room) -> None:
+    await room.start()
+    for call in (Call("ra", 0), Call("ra", 1), Call("other", 0)):
+        await room.call("subscribe", "finalized", call=call)
+    await room.provider.replica_gone("ra", 1)
+    await room.provider.forget("other")
+    room.chain.grow(1)
+    await room.followed()
+    assert [(one.actor, one.replica) for one in room.services.tells] == [("ra", 0)]
+    await room.call("unsubscribe")
+    with pytest.raises(CallError) as refused:
+        await room.call("unsubscribe")
+    assert refused.value.code is Code.NOT_FOUND
+    with pytest.raises(CallError) as refused:
+        await room.call("subscribe", "not an operation")
+    assert refused.value.code is Code.INVALID
+
+
+async def test_what_a_full_mailbox_drops_is_counted(room: Room) -> None:
+    await room.start()
+    await room.call("subscribe", "finalized")
+    room.services.full.add("ra")
+    room.chain.grow(3)
+    await room.followed()
+    assert room.provider.usage()["dead_letters"] == 3
+
+
+# Quarantine.
+
+
+def lie(blocks: tuple[BlockChanges, ...]) -> tuple[BlockChanges, ...]:
+    return tuple(
+        BlockChanges(one.head, {**one.changes, b"account/1": b"lie"}) if one.head.height >= 5 else one for one in blocks
+    )
+
+
+async def test_a_quarantined_state_is_not_read_but_goes_on_as_evidence(room: Room) -> None:
+    room.chain.grow(10)
+    room.chain.answer = lie
+    await room.start()
+    await room.followed()
+    attested = await room.call("state_hash", 6)
+    await room.call("quarantine", 6)
+    for height in (None, 3, 6):
+        with pytest.raises(CallError) as refused:
+            await room.call("get", b"account/1", height)
+        assert refused.value.code is Code.UNTRUSTED
+    room.chain.answer = lambda blocks: blocks
+    await room.call("reload")
+    with pytest.raises(CallError) as refused:
+        await room.call("rejoin", 6, attested.state_root)
+    assert refused.value.code in (Code.UNAVAILABLE, Code.CONFLICT)
+    await room.followed()
+    # Others still find, at the height that was attested, the very key that differs.
+    assert await room.call("state_hash", 6) == attested
+    truth = room.chain.state(6)
+    walk = DiffWalk(truth, attested.state_root)
+    while (prefix := walk.wanted) is not None:
+        walk.feed(await room.call("node", 6, prefix))
+    assert walk.difference is not None
+    assert (walk.difference.key, walk.difference.theirs) == (b"account/1", b"lie")
+    assert await room.call("proof", b"account/1", 6) == walk.difference.their_proof
+
+
+async def test_reads_come_back_only_at_a_root_that_others_certified(room: Room) -> None:
+    room.chain.grow(10)
+    room.chain.answer = lie
+    await room.start()
+    await room.followed()
+    await room.call("quarantine", 6)
+    truth = room.chain.state(9).root
+    with pytest.raises(CallError) as refused:
+        await room.call("rejoin", 9, truth)
+    assert refused.value.code is Code.CONFLICT
+    room.chain.answer = lambda blocks: blocks
+    await room.call("reload")
+    await room.followed()
+    with pytest.raises(CallError) as refused:
+        await room.call("get", b"account/1")
+    assert refused.value.code is Code.UNTRUSTED
+    await room.call("rejoin", 9, truth)
+    assert await room.call("get", b"account/1") == room.chain.state(9).get(b"account/1")
+    assert (await room.call("status")).quarantined_from is None
+    await room.call("rejoin", 9, truth)  # twice is once
+
+
+async def test_heights_that_have_not_come_can_not_be_quarantined_or_rejoined(room: Room) -> None:
+    room.chain.grow(3)
+    await room.start()
+    await room.followed()
+    for height in (-1, 3):
+        with pytest.raises(CallError) as refused:
+            await room.call("quarantine", height)
+        assert refused.value.code is Code.CONFLICT
+    with pytest.raises(CallError) as refused:
+        await room.call("rejoin", 3, bytes(32))
+    assert refused.value.code is Code.UNAVAILABLE
+    with pytest.raises(CallError) as refused:
+        await room.call("node", 1, b"\x00" * 64)
+    assert refused.value.code is Code.NOT_FOUND
+
+
+def test_evidence_is_bounded_and_what_was_set_apart_first_stays() -> None:
+    history = History(0, 3)
+    chain = Chain()
+    chain.grow(9)
+    tree = StateTree()
+    for one in chain.all:
+        tree = tree.apply(one.changes)
+        history.extend(one.head, tree)
+    history.quarantine(7)
+    history.clear()
+    assert [history.attested(height) is not None for height in (6, 7, 8)] == [False, True, True]
+    for one in chain.all:
+        history.extend(one.head, StateTree())
+    history.quarantine(6)
+    assert len(history) == 6
+    version = history.attested(8)
+    assert version is not None
+    assert version.tree.root == tree.root
+    assert history.at(8) != version
+    with pytest.raises(ValueError, match="does not follow"):
+        history.extend(chain.all[0].head, tree)
+
+
+# Transactions.
+
+
+async def test_a_transaction_is_digested_encoded_and_broadcast(room: Room) -> None:
+    await room.start()
+    account = await room.call("account", bytes(20))
+    assert (account.nonce, int.from_bytes(account.balance, "big"), account.chain_id) == (7, 10**24, 1337)
+    transaction = EvmTransaction(account.chain_id, account.nonce, bytes(20), 21_000, account.gas_price)
+    assert len(await room.call("transaction_digest", transaction)) == 32
+    raw = await room.call("encode_signed", transaction, b"\x01" * 65)
+    sent = await room.call("send_transaction", raw)
+    assert room.chain.sent == [raw]
+    assert sent != bytes(32)  # the hash is our own, not the parent's word
+
+
+async def test_malformed_requests_about_transactions_are_refused(room: Room) -> None:
+    await room.start()
+    for operation, arg in [("account", b"short"), ("send_transaction", b""), ("send_transaction", bytes(200_000))]:
+        with pytest.raises(CallError) as refused:
+            await room.call(operation, arg)
+        assert refused.value.code is Code.INVALID
+    assert room.chain.sent == []
+
+
+@pytest.mark.parametrize("config", [{"keep": 0}, {"batch": 1000}, {"poll": 0}, {"start": -1}, {"what": 1}])
+async def test_a_config_out_of_range_is_refused(room: Room, config: dict[str, object]) -> None:
+    with pytest.raises(msgspec.ValidationError):
+        await start_provider(Layer1, room.services, config)

@@ -1,0 +1,117 @@
+"""The links of a manifest: every granted path, checked end by end.
+
+May not: grant a path that its source's issuer cannot ask for, or one from the untrusted parent to a provider.
+Rule: docs/architecture.md, "Bundle, manifest, measured boot".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from . import names
+from .claims import MAX_OPERATIONS, Issuer
+from .manifest_error import ManifestCode
+from .manifest_model import ActorEntry, Link
+from .schema import Field
+
+MAX_LINKS: Final = 4096
+
+
+def read_links(
+    section: Field,
+    issuers: Mapping[str, Issuer],
+    providers: Mapping[str, object],
+    actors: Mapping[str, ActorEntry],
+) -> tuple[Link, ...]:
+    """The links of a manifest, sorted by source and name. Raises `ManifestError`."""
+    links: dict[tuple[str, str], Link] = {}
+    for field in section.items(most=MAX_LINKS):
+        given = field.mapping(("from", "to", "operations"), ("as", "behind"))
+        source = given["from"].one_of_names((names.PARENT, *actors), "`parent`, or an actor", "actors")
+        target = _target(given["to"], source, providers, actors)
+        if source != names.PARENT and target not in issuers[actors[source].issuer].capabilities:
+            issuer = actors[source].issuer
+            raise given["to"].refuse(
+                ManifestCode.BAD_LINK,
+                f"a link to {target}",
+                f"one that a bundle of the issuer {issuer} may ask for",
+                f"add {target} to issuers.{issuer}.capabilities, or drop the link",
+            )
+        link = Link(
+            source,
+            target,
+            given["operations"].set_of(_operation, least=1, most=MAX_OPERATIONS),
+            _link_name(given.get("as"), field, source, target),
+            _behind(given["behind"], source, target, actors) if "behind" in given else (),
+        )
+        if (source, link.name) in links:
+            raise field.refuse(
+                ManifestCode.DUPLICATE,
+                f"a second link of {source} named {link.name!r}",
+                "one of each name",
+                "put the operations into one link" if source == names.PARENT else "join them, or name one with `as`",
+            )
+        links[source, link.name] = link
+    return tuple(links[key] for key in sorted(links))
+
+
+def _operation(field: Field) -> str:
+    return field.text(names.OPERATION.fullmatch, f"an operation: {names.OPERATION_MEND}")
+
+
+def _target(field: Field, source: str, providers: Mapping[str, object], actors: Mapping[str, ActorEntry]) -> str:
+    target = field.text(lambda _: True, "the name of a provider or an actor")
+    if target in names.PROVIDER_NAMES and target not in providers:
+        raise field.refuse(
+            ManifestCode.BAD_LINK,
+            f"the provider {target!r}, which is not started",
+            "one that is",
+            f"add `{target}: {{}}` under `providers`",
+        )
+    field.one_of_names((*providers, *actors), "a provider or an actor", "providers` or `actors")
+    if source == target:
+        raise field.refuse(ManifestCode.BAD_LINK, f"a link of {source} to itself", "another target", "remove it")
+    if source == names.PARENT and target in providers:
+        raise field.refuse(
+            ManifestCode.BAD_LINK,
+            f"a link of the parent to the provider {target!r}",
+            "an actor: the parent is untrusted",
+            "let an actor offer what is needed",
+        )
+    return target
+
+
+def _link_name(field: Field | None, link: Field, source: str, target: str) -> str:
+    default = target.replace("-", "_")
+    expected = "a Python name in small letters that is none of an actor's own attributes"
+    if field is None:
+        if source != names.PARENT and not names.is_attribute(default):
+            raise link.refuse(ManifestCode.BAD_LINK, f"the name {default!r}", expected, "name the link with `as`")
+        return default
+    name = field.text(names.is_attribute, expected)
+    if source == names.PARENT and name != default:
+        raise field.refuse(
+            ManifestCode.BAD_LINK,
+            f"a name for a link of the parent, {name!r}",
+            "none: it calls by the actor's name",
+            "remove `as`",
+        )
+    return name
+
+
+def _behind(field: Field, source: str, target: str, actors: Mapping[str, ActorEntry]) -> tuple[str, ...]:
+    def one(item: Field) -> str:
+        name = item.one_of_names((names.PARENT, *actors), "`parent`, or an actor", "actors")
+        if name in (source, target):
+            raise item.refuse(
+                ManifestCode.BAD_LINK, f"{name!r}, an end of the link", "who stands behind the call", "remove it"
+            )
+        return name
+
+    behind = field.set_of(one, least=1, most=16)
+    if source == names.PARENT:
+        raise field.refuse(
+            ManifestCode.BAD_LINK, "`behind` on a link of the parent", "none: nobody stands behind it", "remove it"
+        )
+    return behind
