@@ -73,7 +73,7 @@ def source_files(folder: Path, source: BundleSource) -> dict[str, bytes]:
 
 
 def issued_at(folder: Path, names: list[str]) -> int:
-    """When the bundle says it was issued: SOURCE_DATE_EPOCH, else the newest of its files, so that a rebuild is equal."""
+    """When the bundle says it was issued: SOURCE_DATE_EPOCH, else the time of its newest file: a rebuild is equal."""
     given = os.environ.get("SOURCE_DATE_EPOCH")
     if given is not None and given.isdigit():
         return int(given)

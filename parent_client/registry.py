@@ -70,7 +70,9 @@ class Registry:
                 f"no network {name} below {self.folder}: there are {known}; `teactl sim up` starts one"
             ) from None
         except msgspec.DecodeError as error:
-            raise RegistryError(f"{path} cannot be read: {error}; `teactl sim down` and `sim up` make it anew") from None
+            raise RegistryError(
+                f"{path} cannot be read: {error}; `teactl sim down` and `sim up` make it anew"
+            ) from None
 
     def write(self, network: NetworkEntry) -> Path:
         """Write a network down; the path."""

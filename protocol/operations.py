@@ -32,6 +32,8 @@ class Parameter(msgspec.Struct, frozen=True, array_like=True):
     name: str
     type: str
     required: bool
+    default: bytes = b""
+    """msgpack of the value that it has when it is left out; empty when it is required, or cannot be told."""
 
 
 class OperationDescription(msgspec.Struct, frozen=True, array_like=True):
@@ -55,16 +57,20 @@ class OperationDescription(msgspec.Struct, frozen=True, array_like=True):
         given = {p.name for p in self.parameters[: len(args)]}
         if twice := given & left.keys():
             raise TypeError(f"{self.name}() got {sorted(twice)[0]!r} twice")
-        missing: str | None = None
+        skipped: list[Parameter] = []
         for parameter in self.parameters[len(args) :]:
             if parameter.name in left:
-                if missing is not None:
-                    raise TypeError(f"{self.name}() needs {missing!r} when {parameter.name!r} is given")
+                # The wire has places, not names: what is left out before a given one takes its default's place.
+                for before in skipped:
+                    if not before.default:
+                        raise TypeError(f"{self.name}() needs {before.name!r} when {parameter.name!r} is given")
+                    values.append(msgspec.Raw(before.default))
+                skipped.clear()
                 values.append(left.pop(parameter.name))
             elif parameter.required:
                 raise TypeError(f"{self.name}() misses the argument {parameter.name!r}")
             else:
-                missing = parameter.name
+                skipped.append(parameter)
         if left:
             raise TypeError(f"{self.name}() has no argument {sorted(left)[0]!r}")
         return msgspec.msgpack.encode(values)
@@ -96,7 +102,8 @@ class Operation:
             hint = hints[parameter.name]
             required = parameter.default is inspect.Parameter.empty
             fields.append((parameter.name, hint) if required else (parameter.name, hint, parameter.default))
-            described.append(Parameter(parameter.name, _type_name(hint), required))
+            default = b"" if required else _encoded_default(parameter.default)
+            described.append(Parameter(parameter.name, _type_name(hint), required, default))
         if "return" not in hints:
             raise TypeError(f"operation {name}: the result has no type annotation")
         self.function_name = name
@@ -211,6 +218,13 @@ def _mark_of(cls: type, name: str) -> _Mark | None:
         if isinstance(mark, _Mark):
             return mark
     return None
+
+
+def _encoded_default(value: object) -> bytes:
+    try:
+        return msgspec.msgpack.encode(value)
+    except (TypeError, ValueError, OverflowError):
+        return b""
 
 
 def _type_name(hint: Any) -> str:

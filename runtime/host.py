@@ -177,7 +177,7 @@ class Host:
     async def _switch_to(self, plan: LoadPlan) -> Activation:
         before = self._running
         measurement = self.measurement
-        if not measurement.measured:
+        if measurement.identity is None:  # nothing ran yet in this boot: what comes first is what it started as
             await self._in_thread(measurement.boot, plan.manifest_digest, plan.settings_digest)
         identity = Identity(plan.manifest_digest, plan.manifest.revision, plan.approvers.epoch, plan.speakers)
         self._succeed("measured")

@@ -6,6 +6,7 @@ Rule: docs/architecture.md, "The wire" and "Providers".
 
 from __future__ import annotations
 
+import functools
 import typing
 from typing import Any, Final, NoReturn
 
@@ -22,6 +23,13 @@ if typing.TYPE_CHECKING:
 
 MAX_ARGUMENTS: Final = MAX_BODY - 16 * 1024
 """Bytes that a call's encoded arguments may have: a frame less room for the router's context (caller and chain)."""
+
+_ENCODER: Final = msgspec.msgpack.Encoder()
+
+
+@functools.lru_cache(maxsize=1024)
+def _decoder(described: str) -> msgspec.msgpack.Decoder[Any]:
+    return msgspec.msgpack.Decoder(result_type(described))
 
 
 class Stub:
@@ -43,7 +51,10 @@ class Stub:
         self._caller = caller
         self._timeout = timeout
         self._oneway = oneway
-        self._result: Any = result_type(self._description.result) if result is None else result
+        self._decoder = _decoder(self._description.result) if result is None else msgspec.msgpack.Decoder(result)
+        described = self._description.parameters
+        self._least = sum(parameter.required for parameter in described)
+        self._most = len(described)
         self.__name__ = self._description.name
         self.__doc__ = self._description.doc
 
@@ -60,12 +71,14 @@ class Stub:
             return None
         answer = self._caller.call(self._link.number, self._number, body, self._timeout)
         try:
-            return msgspec.msgpack.decode(answer, type=self._result)
+            return self._decoder.decode(answer)
         except (msgspec.DecodeError, RecursionError, ValueError, TypeError) as error:
             # TypeError: a map with a key that cannot be hashed. The callee may be an actor, its bytes anything.
             raise CallError(Code.INTERNAL, f"{self!r} answered with something else: {error}") from None
 
     def _encode(self, args: tuple[object, ...], kwargs: dict[str, object]) -> bytes:
+        if not kwargs and self._least <= len(args) <= self._most:
+            return _ENCODER.encode(args)  # by far the most frequent, and nothing needs to be looked up by name
         described = self._description
         if described.parameters or described.result != "object":
             return described.encode_arguments(args, kwargs)

@@ -141,7 +141,8 @@ class System:
         Call it after every dispatch and when `next_wakeup` says so.
         """
         base = self._base
-        base._realizeWakeups()
+        if base._wakeUps:
+            base._realizeWakeups()
         delivered = 0
         while delivered < limit and base._pendingSends:
             base._runSingleSend(base._pendingSends.pop(0))

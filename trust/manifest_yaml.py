@@ -56,8 +56,8 @@ def read_yaml(text: str, filename: str) -> Node:
             ManifestCode.SYNTAX,
             f"{filename}:{line}: found {error.problem or 'what is no YAML'}, expected YAML: mend it",
         ) from None
-    except (yaml.YAMLError, ValueError):
-        # A ValueError comes out of PyYAML for escapes beyond Unicode ("\UFFFFFFFF").
+    except (yaml.YAMLError, ValueError, OverflowError):
+        # The last two come out of PyYAML for escapes beyond Unicode ("\UFFFFFFFF").
         raise ManifestError(
             ManifestCode.SYNTAX, f"{filename}: found characters that YAML forbids, expected text: remove them"
         ) from None
@@ -166,7 +166,7 @@ class _Builder:
                 raise self._refuse(
                     ManifestCode.OUT_OF_RANGE, event, "a number of over 63 bits", "less", "quote it if it is text"
                 )
-            return -number if text.startswith("-") else number
+            return number
         if _FLOAT.fullmatch(text):
             if not math.isfinite(real := float(text)):
                 raise self._refuse(

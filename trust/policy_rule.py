@@ -19,7 +19,7 @@ from . import pcr
 from .attestation import AttestationDocument
 from .eventlog import EventLogError, verify_log
 from .policy_codes import DEFAULT_SKEW_MS, PolicyCode, PolicyError
-from .roots import Roots
+from .roots import AWS_ROOT_G1, Roots
 from .statement import Kind, Statement
 
 VERSION: Final = "policy/1"
@@ -70,6 +70,12 @@ class Policy:
     def __post_init__(self) -> None:
         object.__setattr__(self, "pcrs", MappingProxyType(dict(self.pcrs)))
         object.__setattr__(self, "members", MappingProxyType(dict(self.members)))
+        of_one_kind = AWS_ROOT_G1 not in self.pinned if self.simulated else self.pinned.digests == {AWS_ROOT_G1}
+        if not of_one_kind:
+            raise PolicyError(
+                PolicyCode.VALUE,
+                f"the roots are {self.pinned}, expected that of AWS alone, or with `simulated` others than that of AWS",
+            )
         pins = {index for index, values in self.pcrs.items() if values}
         if not pins and not self._needs_image():
             raise PolicyError(

@@ -88,9 +88,7 @@ class PairWalk:
         if wanted is None:
             raise RuntimeError("the walk is over")
         tree = self._trees[wanted.side]
-        if tree.expected is None:
-            raise RuntimeError("a side whose path is complete is not asked")
-        node = decode_node(encoded, tree.expected)
+        node = decode_node(encoded, tree.expected or b"")
         if isinstance(node, RemoteLeaf):
             require_place(node, self._prefix)
         elif (node is None and self._prefix) or (node is not None and len(self._prefix) == DEPTH):
@@ -115,28 +113,22 @@ class PairWalk:
             one.expected = None
             self._descend(many)
         else:
-            leaf = accused.node if accused.node is not None else certified.node
-            if leaf is None:
-                raise AssertionError("two empty trees have one root")
-            self._key = leaf.key
+            # A leaf of one side shows the other side's leaf absent; of two with one key, the values differ.
+            self._key = next(t.node.key for t in (accused, certified) if isinstance(t.node, RemoteLeaf))
 
     def _fork(self, certified: _Tree, mine: list[bytes | None], accused: _Tree, theirs: list[bytes | None]) -> None:
-        for nibble, (a, b) in enumerate(zip(mine, theirs, strict=True)):
-            if a != b:
-                self._go(nibble, certified, a)
-                self._go(None, accused, b)
-                return
-        raise AssertionError("nodes with different hashes have different children")
+        # Nodes with different hashes have different children.
+        nibble = next(n for n in range(16) if mine[n] != theirs[n])
+        self._go(nibble, certified, mine[nibble])
+        self._go(None, accused, theirs[nibble])
 
     def _descend(self, tree: _Tree) -> None:
         """Down one side alone, to an entry that the other side does not have."""
-        if isinstance(tree.node, RemoteLeaf):
-            if tree.node == self._avoid:
-                raise StateTreeError(StateCode.NOT_CANONICAL, "an inner node stands where one entry is")
+        if not isinstance(tree.node, list):
+            if tree.node is None or tree.node == self._avoid:
+                raise StateTreeError(StateCode.NOT_CANONICAL, "an inner node stands where one entry is, or none")
             self._key = tree.node.key
             return
-        if tree.node is None:
-            raise AssertionError("feed lets no empty node through below the root")
         children = [nibble for nibble in range(16) if tree.node[nibble] is not None]
         chosen = children[0]
         if self._avoid is not None:

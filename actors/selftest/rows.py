@@ -70,7 +70,7 @@ class Rows:
         except CallError as error:
             self._add(operation, error.code in unless, started, f"{error.code.name}: {error.sentence}")
             return None
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - a check that breaks is a row, and the next one runs
             self._add(operation, False, started, f"{type(error).__name__}: {error}")
             return None
         self._add(operation, True, started, note)
@@ -90,7 +90,7 @@ class Rows:
             ok = error.code in expected
             note = error.code.name if ok else f"expected {names}, got {error.code.name}: {error.sentence}"
             self._add(name, ok, started, note)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - as above
             self._add(name, False, started, f"expected {names}, got {type(error).__name__}: {error}")
         else:
             self._add(name, False, started, f"expected {names}, but it was done")

@@ -41,6 +41,11 @@ class Selftest(Actor):
         super().__init__()
         self._heard: dict[str, int] = {}
 
+    def on_start(self) -> None:
+        vmh = self.links.get("vmh")
+        if vmh is not None and any(description.name == "subscribe" for description in vmh.describe()):
+            vmh.subscribe(vmh_checks.TOPIC, "on_peer")
+
     @operation
     def run(self) -> list[Row]:
         """Every linked provider, in the order of the links; a row each for operations and expected refusals."""

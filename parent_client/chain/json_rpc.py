@@ -76,12 +76,12 @@ class JsonRpc:
             raise _unavailable("the node's answer is no JSON-RPC")
         if not single and isinstance(answer, dict):
             raise _unavailable(f"the node refused a batch: {_error_of(answer)}")
-        by_number = {one.get("id"): one for one in listed}
+        by_number: dict[object, Json] = {one["id"]: one for one in listed if isinstance(one.get("id"), int)}
         found: list[Json] = []
         for asked in numbered:
             one = by_number.get(asked["id"])
             if one is None:
-                if single and "error" in listed[0]:
+                if single and listed and "error" in listed[0]:
                     one = listed[0]
                 else:
                     raise _unavailable(f"the node did not answer {asked['method']}")

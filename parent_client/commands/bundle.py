@@ -16,7 +16,8 @@ from tea.sdk.version import SDK_VERSION
 from tea.trust.bundle import Issuer, inspect_bundle, verify_bundle
 from tea.trust.claims import Claims
 
-from ..building import Built, build as build_bundle
+from ..building import Built
+from ..building import build as build_bundle
 from ..console import Json, emit, say
 from ..keys import development_key, read_private, read_public
 

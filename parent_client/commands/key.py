@@ -53,5 +53,5 @@ def new(
     emit(
         {**result, "public": str(public)},
         as_json,
-        lambda console: (say(console, f"{key.public.text}"), say(console, f"private half: {private} (keep it)"))[0],
+        lambda console: say(console, f"{key.public.text}\nprivate half: {private} (keep it)"),
     )

@@ -11,9 +11,10 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from tea.trust.approval import add_approval, approve as approve_manifest, parse_approvers, unverified_manifest
-from tea.trust.approval import verify_approval
-from tea.trust.manifest import Manifest, diff, explain_reach, parse_manifest
+from tea.trust.approval import add_approval, parse_approvers, unverified_manifest, verify_approval
+from tea.trust.approval import approve as approve_manifest
+from tea.trust.manifest import Manifest, parse_manifest
+from tea.trust.manifest_diff import diff, explain_reach
 
 from ..console import Json, Refusal, emit, say
 from ..keys import development_key, read_private, read_public
@@ -172,5 +173,6 @@ def _describe(manifest: Manifest) -> str:
     actors = ", ".join(f"{name} {actor.version}" for name, actor in manifest.actors.items())
     return (
         f"{manifest.deployment} revision {manifest.revision}, sha384:{manifest.digest.hex()[:16]}...\n"
-        f"actors: {actors or 'none'}; providers: {', '.join(manifest.providers) or 'none'}; links: {len(manifest.links)}"
+        f"actors: {actors or 'none'}; providers: {', '.join(manifest.providers) or 'none'}; "
+        f"links: {len(manifest.links)}"
     )

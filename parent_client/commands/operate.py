@@ -116,7 +116,9 @@ def _activation(one: Activation) -> str:
 def call(
     actor: Annotated[str, typer.Argument(help="The actor.")],
     operation: Annotated[str, typer.Argument(help="Its operation.")],
-    arguments: Annotated[str, typer.Argument(help='JSON: an object by name, or an array; {"$hex": ".."} is bytes.')] = "{}",
+    arguments: Annotated[
+        str, typer.Argument(help='JSON: an object by name, or an array; {"$hex": ".."} is bytes.')
+    ] = "{}",
     network: Network = DEFAULT_NETWORK,
     enclave: Enclave = None,
     as_json: Json = False,

@@ -61,7 +61,7 @@ class Endpoint:
         self._missed = 0
         self._heard = 0.0
         self._beat = self._loop.call_later(settings.heartbeat, self._on_beat)
-        self.on_closed: Callable[[], None] | None = None
+        self.on_closed: Callable[[], object] | None = None
         """Called once, when the endpoint is over."""
         self.figures = Figures()
         self._services = Services(settings, self.figures, self)

@@ -212,10 +212,7 @@ def verify_secp256k1(public_key: bytes, data: bytes, signature: bytes, hashed: b
     if len(signature) != 64:
         return False
     der = encode_dss_signature(int.from_bytes(signature[:32]), int.from_bytes(signature[32:]))
-    try:
-        return key.verify(der, digest, hasher=None)
-    except ValueError:  # r or s out of range
-        return False
+    return key.verify(der, digest, hasher=None)
 
 
 def recover_secp256k1(digest: bytes, signature: bytes) -> bytes:

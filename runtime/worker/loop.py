@@ -32,6 +32,10 @@ from .wire import CONTROL_LINK, MAX_LOG_LINE, LogLine, Ready, Welcome
 _READ: Final = 256 * 1024
 
 
+class _ActorExited(Exception):
+    """The actor sent itself Thespian's exit request: the worker ends, and the supervisor decides what follows."""
+
+
 class _HostGone(Exception):
     """The socket ended: the host is dead or has cut this worker off."""
 
@@ -81,12 +85,15 @@ class WorkerLoop:
         sys.stdout = sys.stderr = _Printed(self)
         try:
             welcome, bundle = self._welcome()
+            logging.getLogger("Thespian").setLevel(logging.WARNING)
             logging.basicConfig(level=logging.INFO, handlers=[_LogHandler(self, welcome.traceback_to_log)], force=True)
             system = self._start(welcome, bundle)
             if system is None:
                 return 1
             try:
                 self._serve(system, welcome)
+            except _ActorExited:
+                self.log("info", "the actor asked for its own end")
             finally:
                 system.stop()
             self._send(Frame(Kind.BYE))
@@ -140,6 +147,8 @@ class WorkerLoop:
             if frame is None:
                 self._cause = 0
                 system.pump()
+                if not system.alive:
+                    return
             elif frame.kind is Kind.CALL or frame.kind is Kind.TELL:
                 self._handle(system, frame, welcome)
             elif frame.kind is Kind.BYE:
@@ -170,6 +179,8 @@ class WorkerLoop:
             self._send(Frame(Kind.CREDIT, correlation=frame.correlation))
         system.pump()
         self._cause = 0
+        if not system.alive:
+            raise _ActorExited
 
     def _operation_name(self, number: int) -> str:
         return self._operations[number] if number < len(self._operations) else f"operation {number}"

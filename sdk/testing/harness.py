@@ -45,6 +45,8 @@ class Harness:
         kvp_bytes: int,
         start: float,
         attester: MemoryAttester | None,
+        members: Mapping[str, Mapping[str, str]],
+        own_slot: str | None,
     ) -> None:
         self.failures: list[Exception] = []
         """What operations, hooks and handlers let out, in order; a test may clear it."""
@@ -55,6 +57,8 @@ class Harness:
         self._loop = LoopThread(start)
         self._world = World(self._loop, identity.name, identity.deployment, identity.environment)
         self._world.attester = attester
+        self._world.members = dict(members)
+        self._world.own_slot = own_slot
         self._providers = Providers(self._world, given, config)
         self._memory = MemoryLinks(identity, kvp_bytes)
         try:
@@ -286,12 +290,15 @@ def run_actor(
     kvp_bytes: int = 1 << 20,
     start: float = EPOCH,
     attester: MemoryAttester | None = None,
+    members: Mapping[str, Mapping[str, str]] | None = None,
+    own_slot: str | None = None,
 ) -> Iterator[Harness]:
     """Run an actor within the block: `on_start` before it, `on_stop` after it.
 
     `links`: name of a provider or actor -> operations granted, or True for all. `providers`: doubles, other actors'
     harnesses, or provider instances to use instead of the installed ones. `config`: provider -> its part of the
-    manifest. `kvp_bytes`: the actor's quota. `start`: the test's time, seconds since the epoch.
+    manifest. `kvp_bytes`: the actor's quota. `start`: the test's time, seconds since the epoch. `attester`: instead of
+    a simulated NSM. `members`, `own_slot`: the manifest's slots (name -> {"pcr3" or "pcr4": hex}), and which is ours.
     Raises `TypeError` for a class that no worker would take, `CallError` when `on_start` fails.
     """
     harness = Harness(
@@ -303,6 +310,8 @@ def run_actor(
         kvp_bytes=kvp_bytes,
         start=start,
         attester=attester,
+        members=members or {},
+        own_slot=own_slot,
     )
     try:
         yield harness

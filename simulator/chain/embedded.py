@@ -88,6 +88,10 @@ class EmbeddedChain:
         self.balance_slot = compile_token().balance_slot
         self.token = self._deploy()
 
+    def private_key(self, number: int) -> bytes:
+        """The secp256k1 key (32 bytes) of one of `accounts`: everyone who knows the seed knows it."""
+        return bytes(self._keys[number].to_bytes())
+
     # Making blocks.
 
     def mine_block(self) -> Mined:
@@ -171,7 +175,7 @@ class EmbeddedChain:
         try:
             spoofed = cast("SignedTransactionAPI", SpoofTransaction(plain, from_=sender))
             return bytes(self._chain.get_transaction_result(spoofed, at.header))
-        except PyEVMError as error:
+        except (PyEVMError, RecursionError) as error:
             raise EmbeddedChainError(f"execution reverted: {error}") from None
 
     # Inside.
@@ -211,7 +215,7 @@ class EmbeddedChain:
     def _include(self, transaction: SignedTransactionAPI) -> None:
         try:
             self._chain.apply_transaction(transaction)
-        except (PyEVMError, ValidationError):
+        except (PyEVMError, ValidationError, RecursionError):
             self.left_out += 1  # as a block producer does with what can't be included
 
     def _seal(self) -> Mined:

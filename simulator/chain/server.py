@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import json
-import sys
 from typing import Final
 
 from aiohttp import web
@@ -40,7 +39,7 @@ class ChainServer:
             raise ValueError(f"the embedded chain listens on loopback only, not on {host}")
         app = web.Application(client_max_size=MAX_REQUEST)
         app.router.add_post("/", self._handle)
-        self._runner = web.AppRunner(app, access_log=None)
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
         await self._runner.setup()
         site = web.TCPSite(self._runner, host, port)
         await site.start()
@@ -65,7 +64,7 @@ class ChainServer:
 
     async def _handle(self, request: web.Request) -> web.Response:
         try:
-            asked = _parse(await request.read())
+            asked = json.loads(await request.read())
         except (ValueError, RecursionError):
             return web.json_response(_error(None, PARSE_ERROR, "the request is not JSON"))
         if isinstance(asked, list):
@@ -86,16 +85,6 @@ class ChainServer:
             return {"jsonrpc": "2.0", "id": number, "result": self.methods.answer(asked["method"], params)}
         except RpcError as error:
             return _error(number, error.code, error.message)
-
-
-def _parse(body: bytes) -> Json:
-    # py-evm raises the interpreter's recursion limit for deep EVM calls; under it, deep JSON overflows the C stack.
-    limit = sys.getrecursionlimit()
-    sys.setrecursionlimit(min(limit, 1000))
-    try:
-        return json.loads(body)
-    finally:
-        sys.setrecursionlimit(limit)
 
 
 def _error(number: Json, code: int, message: str) -> Json:

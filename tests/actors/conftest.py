@@ -1,4 +1,4 @@
-"""Gives the tests of actors the folder that they are in, and its modules by name, as in a bundle."""
+"""Puts every actor's folder, and this one, on the path: actors import their modules by bare name, as in a bundle."""
 
 from __future__ import annotations
 
@@ -10,17 +10,15 @@ from typing import Any
 
 import pytest
 
-ACTORS = Path(__file__).resolve().parents[2] / "actors"
+HERE = Path(__file__).resolve().parent
+ACTORS = HERE.parents[1] / "actors"
+
+for folder in (HERE, *sorted(path.parent for path in ACTORS.glob("*/bundle.yaml"))):
+    if str(folder) not in sys.path:
+        sys.path.append(str(folder))
 
 
 @pytest.fixture(scope="session")
 def actor_module() -> Callable[[str], Any]:
-    """`actor_module("notary")`: the module actors/notary/notary.py, its folder on the path."""
-
-    def load(name: str) -> Any:
-        folder = str(ACTORS / name)
-        if folder not in sys.path:
-            sys.path.append(folder)
-        return importlib.import_module(name)
-
-    return load
+    """`actor_module("notary")`: the module actors/notary/notary.py."""
+    return importlib.import_module

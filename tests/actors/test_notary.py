@@ -1,4 +1,4 @@
-"""The notary: its evidence holds for strangers, by the procedure of its README, and fails for each way of being wrong."""
+"""The notary: its evidence holds for strangers by its README's procedure, and fails for each way of being wrong."""
 
 from __future__ import annotations
 
@@ -43,7 +43,8 @@ def sign(harness: Harness, *args: object) -> dict[str, bytes]:
 
 def policy_of(harness: Harness, deployment: str = "test") -> str:
     root = harness.attester.root_digest.hex()  # type: ignore[attr-defined]
-    return f"tea: policy/1\nsimulated: {{root: 'sha256:{root}'}}\npcrs: {{4: any}}\ndeployment: {deployment}\n"
+    image = harness.attester.pcrs()[0][1].hex()
+    return f"tea: policy/1\nsimulated: {{root: 'sha256:{root}'}}\npcrs: {{0: {image}}}\ndeployment: {deployment}\n"
 
 
 def now_ms(harness: Harness) -> int:

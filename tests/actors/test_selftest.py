@@ -26,7 +26,7 @@ BUNDLE = Path(__file__).resolve().parents[2] / "actors" / "selftest" / "bundle.y
 def harness(actor_module: Callable[[str], Any]) -> Iterator[Harness]:
     with run_actor(
         actor_module("selftest").Selftest,
-        links={name: True for name in PROVIDERS},
+        links=dict.fromkeys(PROVIDERS, True),
         environment={"LOG_LEVEL": "info"},
         config=CONFIG,
     ) as running:
@@ -138,3 +138,16 @@ def test_a_chain_is_read_where_there_is_one(actor_module: Callable[[str], Any]) 
         found = running.call("run")
         assert [row for row in found if not row.ok] == []
         assert {row.operation: row.note for row in found}["height"] == ""
+
+
+def test_a_peer_is_asked_where_there_is_one(actor_module: Callable[[str], Any]) -> None:
+    with run_actor(
+        actor_module("selftest").Selftest, links={"vmh": True}, members={"e1": {}, "e2": {}}, own_slot="e1"
+    ) as running:
+        running.parent.answers[Channel.PEERS, "request"] = lambda to, actor, topic, body, timeout: body
+        found = running.call("run")
+        assert [row for row in found if not row.ok] == []
+        assert {row.note for row in found if row.operation in ("tell", "request")} == {"to e2"}
+        inbox = running.parent.served[Channel.PEERS]
+        answer = running.run(inbox.answer("e2", "selftest", "selftest", b"echo"))  # type: ignore[attr-defined]
+        assert answer == b"echo"

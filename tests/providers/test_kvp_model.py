@@ -373,6 +373,6 @@ class SweptOnlyByUse(Store):
 
 
 TestStore = Store.TestCase
-TestStore.settings = settings(max_examples=120, stateful_step_count=40, deadline=None)
+TestStore.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
 TestSweptOnlyByUse = SweptOnlyByUse.TestCase
-TestSweptOnlyByUse.settings = settings(max_examples=80, stateful_step_count=40, deadline=None)
+TestSweptOnlyByUse.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)

@@ -17,7 +17,7 @@ from tea.providers.kvp.ordered import Ordered
 _STEP = st.tuples(st.sampled_from(["add", "add", "add", "discard", "above", "cut"]), st.integers(0, 60))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.lists(_STEP, max_size=120))
 def test_it_answers_what_a_sorted_list_would(steps: list[tuple[str, int]]) -> None:
     with pytest.MonkeyPatch.context() as patch:

@@ -8,6 +8,8 @@ from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from tea.protocol.frame import MAX_BODY
 from tea.protocol.operations import OperationDescription
@@ -294,3 +296,12 @@ class Untyped(Actor):
 def test_an_operation_that_could_never_be_called_rightly_is_refused_at_once(cls: type[Actor], why: str) -> None:
     with pytest.raises(TypeError, match=why):
         binding.operations(cls)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.binary(max_size=64), st.sampled_from(["mirror", "add", "on_head"]))
+def test_any_body_is_an_answer_or_a_refusal(system: System, body: bytes, name: str) -> None:
+    try:
+        binding.dispatch(system.instance, name, body, binding.Invocation("provider:layer1"))
+    except CallError as error:
+        assert error.code is Code.INVALID

@@ -7,6 +7,8 @@ from collections.abc import Callable
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tea.protocol.frame import MAX_BODY
 from tea.protocol.operations import OperationDescription, Parameter, operation, operations_of
@@ -38,6 +40,10 @@ class Service:
 
     @operation
     def entry(self, key: str) -> Entry:
+        raise NotImplementedError
+
+    @operation
+    def find(self, prefix: str, limit: int = 100, kind: str | None = None, after: str = "") -> None:
         raise NotImplementedError
 
     @operation
@@ -83,6 +89,12 @@ def test_arguments_go_by_place_or_by_name(link: Link, recorder: Recorder) -> Non
     link.put("a", b"1")
     link.put(value=b"1", key="a", ttl=2.5)
     assert recorder.calls == [(9, NUMBER["put"], ["a", b"1"], None), (9, NUMBER["put"], ["a", b"1", 2.5], None)]
+
+
+def test_what_is_left_out_before_a_given_argument_has_its_default(link: Link, recorder: Recorder) -> None:
+    link.find("a", after="b")
+    link.find("a", limit=5)
+    assert [call[2] for call in recorder.calls] == [["a", 100, None, "b"], ["a", 5]]
 
 
 @pytest.mark.parametrize(
@@ -209,3 +221,14 @@ def test_a_description_with_odd_type_names_does_no_harm(recorder: Recorder) -> N
     odd = OperationDescription("get", (Parameter("key", "__import__('os')", True),), "__import__('os').getcwd()", "")
     recorder.answer = 5
     assert Link(LinkDescription(1, "a", "a", (odd,)), recorder).get("k") == 5
+
+
+@given(st.binary(max_size=64), st.sampled_from(["object", "dict[str, int]", "set[bytes]", "dict[bytes, object]"]))
+def test_any_answer_is_a_value_or_a_call_error(answer: bytes, result: str) -> None:
+    recorder = Recorder()
+    recorder.answer = answer
+    link = Link(LinkDescription(1, "a", "a", (OperationDescription("get", (), result, ""),)), recorder)
+    try:
+        link.get()
+    except CallError as error:
+        assert error.code is Code.INTERNAL

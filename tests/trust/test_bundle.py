@@ -351,3 +351,9 @@ def test_inspection_shows_what_nobody_has_checked() -> None:
     assert seen.archive_size == len(ARCHIVE)
     assert seen.digest == hashlib.sha256(BUNDLE).digest()
     assert not inspect_bundle(encode([SIGNED, b"other"])).archive_matches
+
+
+def test_inspection_of_unsigned_claims_is_refused() -> None:
+    with pytest.raises(BundleError) as caught:
+        inspect_bundle(encode([CLAIMS.claims(KEY.public, bytes(32)).encode(), ARCHIVE]))
+    assert caught.value.code == BundleCode.MALFORMED

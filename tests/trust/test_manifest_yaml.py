@@ -89,7 +89,7 @@ def test_every_value_and_key_knows_its_line() -> None:
         ("a: !!str 1\n", ManifestCode.TAG, 1),
         ("a: ! 1\n", ManifestCode.TAG, 1),
         ("!!str a: 1\n", ManifestCode.TAG, 1),
-        ("%TAG ! tag:x:\n---\na: 1\n", ManifestCode.TAG, 2),
+        ("%TAG ! tag:x:\n---\na: 1\n", ManifestCode.TAG, 1),
         ("a: 1\nb: 2\na: 3\n", ManifestCode.DUPLICATE_KEY, 3),
         ("a: {b: 1, b: 2}\n", ManifestCode.DUPLICATE_KEY, 1),
         ('a: 1\n"a": 2\n', ManifestCode.DUPLICATE_KEY, 2),
@@ -119,6 +119,7 @@ def test_what_could_be_read_in_two_ways_is_refused_with_its_line(text: str, code
 def test_forbidden_characters_are_refused() -> None:
     assert refusal("a: \0")[0] == ManifestCode.SYNTAX
     assert refusal('a: "\\UFFFFFFFF"')[0] == ManifestCode.SYNTAX
+    assert refusal('a: "\\U00110000"')[0] == ManifestCode.SYNTAX
 
 
 def test_a_file_of_over_1_mib_is_refused() -> None:

@@ -57,6 +57,7 @@ DOCUMENT = AttestationDocument(
     root=ROOT,
 )
 STATEMENT = Statement(kind="attest", deployment="tutorial", manifest=M1, revision=1, epoch=0, log_head=LOG.head)
+AWS: dict[str, Any] = {"pinned": aws_roots(), "simulated": False}
 FULL = f"""
 tea: policy/1
 simulated: {{root: sha256:{ROOT.hex()}}}
@@ -79,7 +80,8 @@ members:
 
 
 def policy(**changes: Any) -> Policy:
-    return dataclasses.replace(Policy(pinned=Roots.from_digests([ROOT]), pcrs={0: (IMAGE,)}), **changes)
+    simulated = Policy(pinned=Roots.from_digests([ROOT]), simulated=True, pcrs={0: (IMAGE,)})
+    return dataclasses.replace(simulated, **changes)
 
 
 def document(**changes: Any) -> AttestationDocument:
@@ -126,7 +128,7 @@ def test_a_policy_of_an_image_alone_needs_no_statement() -> None:
 
 def test_a_document_of_another_root_is_refused() -> None:
     assert refusal(policy(), document(root=bytes(32))).code is C.ROOT
-    assert refusal(policy(pinned=aws_roots())).code is C.ROOT
+    assert refusal(policy(**AWS)).code is C.ROOT
 
 
 def test_debug_mode_is_refused_unless_the_policy_says_so() -> None:
@@ -204,7 +206,7 @@ def test_age_is_judged_by_the_documents_time_and_the_given_now() -> None:
 
 def test_a_maximum_age_of_zero_is_a_maximum_age() -> None:
     assert refusal(policy(max_age=0), now_ms=DOCUMENT.timestamp + 5_001).code is C.TOO_OLD
-    assert policy_from_mapping(policy(max_age=0, simulated=True).to_mapping()).max_age == 0
+    assert policy_from_mapping(policy(max_age=0).to_mapping()).max_age == 0
 
 
 @pytest.mark.parametrize(
@@ -257,6 +259,17 @@ def test_the_event_log_must_lead_from_what_booted_to_what_is_active() -> None:
 def test_an_empty_event_log_fits_an_enclave_that_activated_nothing() -> None:
     nothing = statement(manifest=None, revision=0, log_head=pcr.ZERO)
     policy().require(DOCUMENT, nothing, now_ms=NOW, event_log=())
+
+
+def test_real_and_simulated_roots_never_stand_in_one_policy() -> None:
+    for changes in (
+        {"simulated": False},
+        {"pinned": aws_roots()},
+        {"pinned": aws_roots() | Roots.from_digests([ROOT])},
+        {"pinned": aws_roots() | Roots.from_digests([ROOT]), "simulated": False},
+    ):
+        with pytest.raises(PolicyError, match="that of AWS alone"):
+            policy(**changes)
 
 
 # ---- members
@@ -354,7 +367,7 @@ def test_any_of_needs_one_and_says_why_none_did() -> None:
     assert error.code is C.NO_ALTERNATIVE
     assert "(1)" in error.sentence
     assert "(2)" in error.sentence
-    assert any_of(policy(), policy(pinned=aws_roots())).roots() == Roots.from_digests([ROOT]) | aws_roots()
+    assert any_of(policy(), policy(**AWS)).roots() == Roots.from_digests([ROOT]) | aws_roots()
 
 
 def test_none_of_refuses_what_one_accepts() -> None:
@@ -372,7 +385,7 @@ def test_an_exclusion_is_not_dodged_by_leaving_the_statement_out() -> None:
 
 
 def test_combinations_of_nothing_are_refused() -> None:
-    other_root = policy(pinned=aws_roots())
+    other_root = policy(**AWS)
     for make in (
         lambda: all_of(),
         lambda: any_of(),
@@ -452,7 +465,6 @@ def test_a_policy_written_and_read_is_the_same(
     deployment: str | None,
 ) -> None:
     written = policy(
-        simulated=True,
         pcrs={**pcrs, 0: image},
         manifests=manifests,
         booted=booted,
@@ -474,7 +486,7 @@ def test_a_full_policy_written_and_read_is_the_same_and_explains_every_key() -> 
         assert part in text
     for digest in (M1, SETTINGS):
         assert digest.hex() in text
-    assert "AWS" in "\n".join(policy(pinned=aws_roots()).explain())
+    assert "AWS" in "\n".join(policy(**AWS).explain())
 
 
 PCRS = f"pcrs: {{0: {IMAGE.hex()}}}"

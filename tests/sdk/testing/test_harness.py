@@ -359,7 +359,8 @@ def test_attestations_in_a_test_are_real_documents_of_a_simulated_root() -> None
     with run_actor(Witness, links={"nitro": True}) as harness:
         attested = harness.call("attest", b"said", b"nonce")
         root = harness.attester.root_digest.hex()  # type: ignore[attr-defined]
-        policy = f"tea: policy/1\nsimulated: {{root: 'sha256:{root}'}}\npcrs: {{4: any}}\ndeployment: test\n"
+        image = harness.attester.pcrs()[0][1].hex()
+        policy = f"tea: policy/1\nsimulated: {{root: 'sha256:{root}'}}\npcrs: {{0: {image}}}\ndeployment: test\n"
         verdict = harness.call("judge", attested["document"], attested["statement"], policy)
         assert (verdict["actor"], verdict["body"], verdict["nonce"]) == ("witness", b"said", b"nonce")
         other = policy.replace(root, "00" * 32)

@@ -64,7 +64,7 @@ def test_storage_at_every_height_is_what_the_contract_said_then(chain: EmbeddedC
 
 def test_a_submitted_transaction_is_in_the_next_block(chain: EmbeddedChain) -> None:
     stranger = b"\x99" * 20
-    key: LocalAccount = Account.from_key(bytes(chain._keys[1]))
+    key: LocalAccount = Account.from_key(chain.private_key(1))
     raw = signed(chain, key, to=stranger, value=12345)
     digest = chain.submit(raw)
     block = chain.mine_block()
@@ -91,7 +91,7 @@ def signed(chain: EmbeddedChain, key: LocalAccount, **fields: object) -> bytes:
 
 
 def test_a_token_transfer_from_outside_moves_tokens(chain: EmbeddedChain) -> None:
-    key: LocalAccount = Account.from_key(bytes(chain._keys[0]))
+    key: LocalAccount = Account.from_key(chain.private_key(0))
     chain.submit(signed(chain, key, to=chain.token, data=transfer(b"\x77" * 20, 5)))
     chain.mine_block()
     assert balance_of(chain, b"\x77" * 20) == 5
@@ -104,7 +104,7 @@ def test_a_token_transfer_from_outside_moves_tokens(chain: EmbeddedChain) -> Non
 def test_a_transaction_that_can_not_be_included_is_refused(
     chain: EmbeddedChain, fields: dict[str, object], reason: str
 ) -> None:
-    key: LocalAccount = Account.from_key(bytes(chain._keys[0]))
+    key: LocalAccount = Account.from_key(chain.private_key(0))
     with pytest.raises(EmbeddedChainError, match=reason):
         chain.submit(signed(chain, key, to=b"\x01" * 20, **fields))
 

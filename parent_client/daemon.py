@@ -1,0 +1,91 @@
+"""One runtime client as a process: its command line, its loop, its end.
+
+May not: alter what it carries; `wrap` is where the simulator puts a fault, and production passes none. Imports stay
+light: a client is started often. Rule: docs/architecture.md, "Processes".
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import uvloop
+
+from tea.protocol.channels import Adapter
+from tea.protocol.errors import CallError
+
+from .client import RuntimeClient, unix_config
+
+Wrap = Callable[[Adapter], Adapter]
+
+
+def parser(prog: str) -> argparse.ArgumentParser:
+    """The command line of a runtime client."""
+    made = argparse.ArgumentParser(prog=prog, description="the runtime client of one enclave")
+    made.add_argument("--name", required=True, help="the enclave's name: its slot, where it has one")
+    made.add_argument("--folder", type=Path, required=True, help="state and sockets")
+    made.add_argument("--peer", action="append", default=[], type=_peer, metavar="NAME=FOLDER", help="repeat for each")
+    made.add_argument("--chain", help="URL of an EVM node's JSON-RPC")
+    made.add_argument("--watch", type=Path, help="JSON file: what of the chain is watched; touched accounts by default")
+    made.add_argument("--finality", choices=["finalized", "latest"], default="finalized", help="which head to follow")
+    made.add_argument("--poll", type=float, default=0.5, help="seconds between looks at the chain's head")
+    return made
+
+
+def run(arguments: argparse.Namespace, wrap: Wrap | None = None) -> int:
+    """Serve until SIGTERM, SIGINT or the operator's `stop`. 0: ended; 1: could not start."""
+    arguments.folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(_serve(arguments, wrap))
+    except (CallError, OSError, ValueError) as error:
+        print(f"runtime client {arguments.name}: {error}", file=sys.stderr)  # noqa: T201 (its console)
+        return 1
+    return 0
+
+
+async def _serve(arguments: argparse.Namespace, wrap: Wrap | None) -> None:
+    config = unix_config(arguments.name, arguments.folder, dict(arguments.peer), arguments.chain)
+    loop = asyncio.get_running_loop()
+    if arguments.chain is None:
+        client = RuntimeClient(config)
+        _end_on_signals(loop, client)
+        await client.run()
+        return
+    # Only a client with a chain pays for an HTTP client's import.
+    from .chain import ChainAdapter, EvmSource, Watch
+
+    watch = Watch() if arguments.watch is None else msgspec.json.decode(arguments.watch.read_bytes(), type=Watch)
+    source = EvmSource(arguments.chain, watch, finality=arguments.finality)
+    chain = ChainAdapter(source, log=_say, poll=arguments.poll)
+    client = RuntimeClient(config, chain if wrap is None else wrap(chain))
+    chain.on_finalized = client.finalized
+    _end_on_signals(loop, client)
+    following = loop.create_task(chain.run())
+    try:
+        await client.run()
+    finally:
+        following.cancel()
+        await asyncio.gather(following, return_exceptions=True)
+        await source.close()
+
+
+def _end_on_signals(loop: asyncio.AbstractEventLoop, client: RuntimeClient) -> None:
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, client.request_stop)
+
+
+def _say(level: str, sentence: str) -> None:
+    print(f"{level}: {sentence}", file=sys.stderr, flush=True)  # noqa: T201 (its console)
+
+
+def _peer(text: str) -> tuple[str, Path]:
+    name, separator, folder = text.partition("=")
+    if not (name and separator and folder):
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=FOLDER")
+    return name, Path(folder)

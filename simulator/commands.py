@@ -1,0 +1,3 @@
+"""`teactl sim` and `teactl demo`."""
+import typer
+def register(root: typer.Typer) -> None: ...
