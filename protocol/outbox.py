@@ -116,7 +116,7 @@ class Outbox:
                 f"{self._highest_written} were sent"
             )
         self._forget(received)
-        self._waiting.extendleft(reversed(self._written))
+        self._waiting.extendleft(self._written)
         self._written.clear()
 
     def credit(self, credit: Credit) -> bool:

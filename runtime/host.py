@@ -340,7 +340,7 @@ class Host:
             min_revision=plan.manifest.revision,
             min_epoch=plan.approvers.epoch,
             # An enclave in debug mode accepts its like: its own zero PCRs are what the slots must match.
-            debug=not any(self._own_pcrs[0]),
+            debug=not any(any(self._own_pcrs[index]) for index in pcr.IMAGE_PCRS),
         )
 
     def environment_of(self, actor: str) -> Mapping[str, str]:

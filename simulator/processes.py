@@ -22,9 +22,9 @@ from typing import Final
 import msgspec
 
 _PR_SET_PDEATHSIG: Final = 1
-_SESSION: Final = 5 - 2
-_STARTED: Final = 21 - 2
-"""Places in /proc/PID/stat after the command's closing bracket: session and start time (fields 6 and 22)."""
+_SESSION: Final = 6 - 3
+_STARTED: Final = 22 - 3
+"""Session and start time are fields 6 and 22 of /proc/PID/stat; what follows the command begins with field 3."""
 _libc: Final = ctypes.CDLL(None, use_errno=True)
 
 

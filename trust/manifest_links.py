@@ -89,7 +89,8 @@ def _link_name(field: Field | None, link: Field, source: str, target: str) -> st
         if source != names.PARENT and not names.is_attribute(default):
             raise link.refuse(ManifestCode.BAD_LINK, f"the name {default!r}", expected, "name the link with `as`")
         return default
-    name = field.text(names.is_attribute, expected)
+    # The parent has no attributes: its links carry the default, which the canonical form writes out.
+    name = field.text(names.is_attribute if source != names.PARENT else bool, expected)
     if source == names.PARENT and name != default:
         raise field.refuse(
             ManifestCode.BAD_LINK,

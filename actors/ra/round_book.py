@@ -12,12 +12,13 @@ makes the other repeat its document, attest anew if the contribution came too la
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
+from round_catchup import CatchUp
 from round_commands import Attest, Command, Draw, Look, Note, ReadNode, Send, Verify
 from round_evidence import EvidenceBook
+from round_limits import Budget, Limits
 from round_messages import (
     Attestation,
     Certified,
@@ -30,50 +31,9 @@ from round_messages import (
     Want,
 )
 from round_recovery import Recovery
-from round_state import MAX_DOCUMENTS, MAX_VALUES, Boots, Heard, Round, Says, certify
+from round_state import MAX_DOCUMENTS, MAX_VALUES, Boots, Heard, Round, Says, certify, read_claim
 
-from tea.sdk.rounds import (
-    MAX_CONTRIBUTIONS,
-    Certificate,
-    RoundClaim,
-    SlotAttestation,
-    Statement,
-    TrustError,
-    parse_certificate,
-    parse_claim,
-    parse_statement,
-    quorum,
-)
-
-
-@dataclass(frozen=True)
-class Limits:
-    """Bounds and patience. A tick is what the actor's timer makes it."""
-
-    keep: int = 256
-    """Heights kept, the newest."""
-    ahead: int = 64
-    """Heights beyond the own newest of which peers are heard."""
-    patience: int = 4
-    """Ticks after which a member attests without the contributions of silent slots."""
-    opens: int = 16
-    """Rounds opened a tick: a burst of old heights is worked off newest first."""
-    asks: int = 32
-    """Rounds a tick in which the missing are asked again."""
-    asks_certified: int = 6
-    """How often a certified round still asks its silent slots."""
-    slowest_ask: int = 32
-    """Ticks between two asks, at most; they double from 1."""
-    wants: int = 16
-    """Certificates asked for a tick."""
-    answer: int = 8
-    """Ticks to wait for an answer before another is asked."""
-    messages: int = 256
-    """Messages a tick that are looked at from each slot."""
-    verifications: int = 8
-    """Documents a tick that are verified from each slot."""
-    served: int = 64
-    """Answers a tick (documents, certificates, nodes) to each slot."""
+from tea.sdk.rounds import MAX_CONTRIBUTIONS, Certificate, RoundClaim, SlotAttestation
 
 
 class RoundBook:
@@ -92,25 +52,24 @@ class RoundBook:
         self.counters: Counter[str] = Counter()
         """What was counted: verified, refused, malformed, stale, repeated, late, flooded, unknown, foreign."""
         self.boots = Boots()
-        self._out: list[Command] = []
+        self._out: deque[Command] = deque()
+        self._budget = Budget(self.limits)
         self.evidence = EvidenceBook(self.slots, own, self._out)
         self.recovery = Recovery(self._out)
+        self._catch_up = CatchUp(self.slots, self.limits, self._budget, self.counters, self._out)
         self._now = 0
-        self._opened = 0
-        self._messages: Counter[str] = Counter()
-        self._verifications: Counter[str] = Counter()
-        self._served: Counter[str] = Counter()
 
     def commands(self) -> Iterator[Command]:
         """What is to be done now, in order; doing one may add more."""
         while self._out:
-            yield self._out.pop(0)
+            yield self._out.popleft()
 
     # -- my layer 1 and my NSM -------------------------------------------------------------------------------------
 
     def head(self, height: int, block_hash: bytes, state_root: bytes) -> None:
         """Layer 1 has a finalized block: the newest, an old one that is caught up, or one that replaces another."""
-        if self.newest is None or height > self.newest:
+        # A height far below is that of a layer 1 that was loaded anew, after its parent had shown it another chain.
+        if self.newest is None or not self.newest - self.limits.keep < height <= self.newest:
             self.newest = height
             for old in [known for known in self.rounds if not self._in_window(known)]:
                 del self.rounds[old]
@@ -178,8 +137,7 @@ class RoundBook:
         if sender not in self.slots or sender == self.own:
             self.counters["foreign"] += 1
             return
-        self._messages[sender] += 1
-        if self._messages[sender] > self.limits.messages:
+        if not self._budget.hears(sender):
             self.counters["flooded"] += 1
             return
         current = self._round(message.height)
@@ -192,15 +150,14 @@ class RoundBook:
             case Attestation():
                 self._take(current, SlotAttestation(sender, message.document, message.statement))
             case Offer():
-                if current.certificate is None and sender not in current.offers:
-                    current.offers.append(sender)
+                self._catch_up.offered(sender, current)
             case Want():
-                if current.certificate is not None and self._serves(sender):
+                if current.certificate is not None and self._budget.serves(sender):
                     self._out.append(Send(sender, Certified(current.height, current.certificate.encode())))
             case Certified():
-                self._on_certified(sender, current, message)
+                self._adopt(current, self._catch_up.received(sender, current, message))
             case NodeWanted():
-                if self._serves(sender):
+                if self._budget.serves(sender):
                     self._out.append(ReadNode(message.height, message.prefix, sender))
             case NodeFound():
                 self.evidence.answered(sender, message)
@@ -220,7 +177,7 @@ class RoundBook:
             self._out.append(Send(sender, Offer(current.height)))
         if current.own is not None and message.value in current.included:
             # It asks again for what must have got lost.
-            if self._serves(sender):
+            if self._budget.serves(sender):
                 self._out.append(Send(sender, Attestation(current.height, current.own.document, current.own.statement)))
         elif current.own is not None and message.value in values and not offered:
             current.again = True
@@ -229,11 +186,6 @@ class RoundBook:
         elif is_new and late and not (offered and current.live(sender)):
             self._out.append(Send(sender, self._contribution(current)))
         self._consider(current)
-
-    def _serves(self, sender: str) -> bool:
-        """Whether the tick's answers to a slot are not used up yet: small questions have large answers."""
-        self._served[sender] += 1
-        return self._served[sender] <= self.limits.served
 
     def _take(self, current: Round, attestation: SlotAttestation) -> None:
         """A document that came live: drop it if it can't matter, else have it verified."""
@@ -244,10 +196,11 @@ class RoundBook:
         if current.is_complete(self.slots):
             self.counters["late"] += 1
             return
-        said = self._read(attestation, current.height)
-        if said is None:
+        read = read_claim(attestation, current.height)
+        if read is None:
+            self.counters["malformed"] += 1
             return
-        claim, says = said
+        claim, says = read
         if current.contribution not in claim.contributions:
             # Made before it heard me: not fresh to me. Asking makes it attest again.
             self.counters["stale"] += 1
@@ -260,35 +213,11 @@ class RoundBook:
         if known in current.seen or len(current.documents.get(slot, ())) >= MAX_DOCUMENTS:
             self.counters["repeated"] += 1
             return
-        self._verifications[slot] += slot != self.own
-        if self._verifications[slot] > self.limits.verifications:
+        if slot != self.own and not self._budget.verifies(slot):
             self.counters["flooded"] += 1
             return
         current.seen.add(known)
         self._out.append(Verify(attestation, claim, None))
-
-    def _on_certified(self, sender: str, current: Round, message: Certified) -> None:
-        if current.wanted != sender or current.certificate is not None:
-            self.counters["late"] += 1
-            return
-        # Whatever comes of it, this offer is used up; asking again brings new ones.
-        current.offers = [slot for slot in current.offers if slot != sender]
-        current.wanted = None
-        try:
-            certificate = parse_certificate(message.certificate)
-        except TrustError:
-            self.counters["malformed"] += 1
-            return
-        slots = {attestation.slot for attestation in certificate.attestations}
-        if (
-            certificate.height != current.height
-            or len(slots) != len(certificate.attestations)
-            or not slots <= set(self.slots)
-            or len(slots) < quorum(len(self.slots))
-        ):
-            self.counters["refused"] += 1
-            return
-        self._check(current, certificate)
 
     # -- verdicts --------------------------------------------------------------------------------------------------
 
@@ -299,17 +228,17 @@ class RoundBook:
         current = self.rounds.get(command.claim.height)
         if current is None:
             return
-        said = self._read(attestation, current.height)
+        read = read_claim(attestation, current.height)
         documents = current.documents.setdefault(attestation.slot, [])
         # One enclave for two slots: its first slot keeps it.
         foreign = self.boots.slot_of(module_id) not in (None, attestation.slot)
-        if said is None or foreign or len(documents) >= 2 * MAX_DOCUMENTS:
+        if read is None or foreign or len(documents) >= 2 * MAX_DOCUMENTS:
             self.counters["refused"] += 1
             return
         self.boots.speaks(attestation.slot, module_id, timestamp)
-        documents.append(Heard(attestation, said[1], module_id, timestamp, command.within is None))
+        documents.append(Heard(attestation, read[1], module_id, timestamp, command.within is None))
         if command.within is not None:
-            self._check(current, command.within)
+            self._adopt(current, self._catch_up.check(current, command.within))
         self._decide(current)
 
     def refused(self, command: Verify) -> None:
@@ -324,29 +253,12 @@ class RoundBook:
         """What `ReadNode` without an addressee read; None when layer 1 has no such node."""
         self.evidence.own_node(height, prefix, node)
 
-    def _check(self, current: Round, certificate: Certificate) -> None:
-        """Have the next unverified document of a peer's certificate verified; take the certificate after the last."""
-        if current.certificate is not None:
-            return
-        says: set[Says] = set()
-        enclaves: set[str] = set()
-        for attestation in certificate.attestations:
-            known = next((h for h in current.documents.get(attestation.slot, ()) if h.attestation == attestation), None)
-            if known is None:
-                said = self._read(attestation, current.height)
-                if said is not None:
-                    self._out.append(Verify(attestation, said[0], certificate))
-                return
-            says.add(known.says)
-            enclaves.add(known.module_id)
-        agreed = says.pop()
-        stated = (certificate.block_hash, certificate.state_root)
-        if says or len(enclaves) != len(certificate.attestations) or agreed[1:] != stated:
-            self.counters["refused"] += 1
-            return
-        # Whoever comes so late that it fetches a certificate does not ask everybody to attest anew.
-        current.asks = self.limits.asks_certified
-        self._certified(current, certificate, agreed)
+    def _adopt(self, current: Round, learned: tuple[Certificate, Says] | None) -> None:
+        """Take a peer's certificate, once all of it is verified."""
+        if learned is not None:
+            # Whoever comes so late that it fetches a certificate does not ask everybody to attest anew.
+            current.asks = self.limits.asks_certified
+            self._certified(current, *learned)
 
     def _decide(self, current: Round) -> None:
         if current.certificate is None:
@@ -388,11 +300,7 @@ class RoundBook:
     def tick(self) -> None:
         """Time passes: attest without the silent, ask again for what is missing, fetch certificates."""
         self._now += 1
-        self._opened = 0
-        self._messages.clear()
-        self._verifications.clear()
-        self._served.clear()
-        asks = wants = 0
+        self._budget.refill()
         for height in sorted(self.rounds, reverse=True):
             current = self.rounds[height]
             if current.is_complete(self.slots) and not current.again:
@@ -402,41 +310,23 @@ class RoundBook:
             elif current.certificate is None and current.contribution is None:
                 self._open(current)
             self._consider(current, ticked=True)
-            if wants < self.limits.wants:
-                wants += self._want(current)
-            if asks < self.limits.asks:
-                asks += self._ask(current)
+            self._catch_up.tick(current, self._now)
+            self._ask(current)
         self.evidence.tick(self._now)
         self.recovery.tick(self._now)
 
-    def _ask(self, current: Round) -> bool:
+    def _ask(self, current: Round) -> None:
         """Say my contribution again to those whose document I lack."""
         if current.contribution is None or self._now < current.next_ask:
-            return False
+            return
         if current.certificate is not None and current.asks >= self.limits.asks_certified:
-            return False
-        for slot in current.lacking(self.slots):
-            if slot != self.own:
-                self._out.append(Send(slot, self._contribution(current)))
-        current.next_ask = self._now + min(1 << current.asks, self.limits.slowest_ask)
-        current.asks = min(current.asks + 1, 30)
-        return True
-
-    def _want(self, current: Round) -> bool:
-        if current.certificate is not None or not current.offers:
-            return False
-        if current.wanted is not None:
-            if self._now - current.wanted_at < self.limits.answer:
-                return False
-            current.offers = [slot for slot in current.offers if slot != current.wanted]
-            current.wanted = None
-            if not current.offers:
-                return False
-        # Different heights ask different peers.
-        current.wanted = current.offers[current.height % len(current.offers)]
-        current.wanted_at = self._now
-        self._out.append(Send(current.wanted, Want(current.height)))
-        return True
+            return
+        if self._budget.asks():
+            for slot in current.lacking(self.slots):
+                if slot != self.own:
+                    self._out.append(Send(slot, self._contribution(current)))
+            current.next_ask = self._now + min(1 << current.asks, self.limits.slowest_ask)
+            current.asks = min(current.asks + 1, 30)
 
     # -- small steps -----------------------------------------------------------------------------------------------
 
@@ -463,8 +353,7 @@ class RoundBook:
         """Contribute, if my layer 1 has the height and the tick's budget allows."""
         if current.contribution is not None or current.drawing or current.view is None:
             return
-        if self._opened < self.limits.opens:
-            self._opened += 1
+        if self._budget.opens():
             current.drawing = True
             self._out.append(Draw(current.height))
 
@@ -490,7 +379,7 @@ class RoundBook:
             self._attest(current)
 
     def _attest(self, current: Round) -> None:
-        if current.view is None:
+        if current.view is None or not self._budget.attests():
             return
         block_hash, state_root = current.view
         # What was attested for a block stays attested: after a reload another root for it would be an equivocation.
@@ -503,16 +392,3 @@ class RoundBook:
             values = sorted({mine, *values[: MAX_CONTRIBUTIONS - 1]})
         current.attesting = True
         self._out.append(Attest(RoundClaim(current.height, block_hash, root, tuple(values))))
-
-    def _read(self, attestation: SlotAttestation, height: int) -> tuple[RoundClaim, Says] | None:
-        """What a document's statement claims, if its document vouches for it; None (counted) if it is no such claim."""
-        try:
-            statement: Statement = parse_statement(attestation.statement)
-            claim = parse_claim(statement.body)
-        except TrustError:
-            self.counters["malformed"] += 1
-            return None
-        if statement.kind != "ra" or statement.manifest is None or claim.height != height:
-            self.counters["malformed"] += 1
-            return None
-        return claim, Says(statement.manifest, claim.block_hash, claim.state_root)

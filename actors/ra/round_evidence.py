@@ -9,6 +9,7 @@ the key tells the others, who check both proofs. An accused who does not answer 
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -77,7 +78,7 @@ class _Walk:
 class EvidenceBook:
     """What is known against whom. Bounded by `MAX_EVIDENCE` a slot."""
 
-    def __init__(self, slots: Sequence[str], own: str, out: list[Command]) -> None:
+    def __init__(self, slots: Sequence[str], own: str, out: deque[Command]) -> None:
         self._slots = slots
         self._own = own
         self._out = out

@@ -10,6 +10,7 @@ Rule: docs/architecture.md, "Remote attestation of layer-1 state".
 
 from __future__ import annotations
 
+from collections import deque
 from typing import Final
 
 from round_commands import Command, Quarantine, Rejoin, Reload
@@ -24,7 +25,7 @@ RETRY: Final = 4
 class Recovery:
     """The way back of a member that dissents."""
 
-    def __init__(self, out: list[Command]) -> None:
+    def __init__(self, out: deque[Command]) -> None:
         self._out = out
         self._certified: tuple[int, bytes] | None = None
         self._wait = FIRST_WAIT

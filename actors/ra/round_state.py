@@ -11,7 +11,15 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
-from tea.sdk.rounds import Certificate, SlotAttestation, quorum
+from tea.sdk.rounds import (
+    Certificate,
+    RoundClaim,
+    SlotAttestation,
+    TrustError,
+    parse_claim,
+    parse_statement,
+    quorum,
+)
 
 MAX_VALUES: Final = 4
 """Contributions of one slot that a round takes: a restarted member has a new one."""
@@ -190,3 +198,15 @@ def certify(height: int, votes: Mapping[str, Heard], members: int) -> tuple[Cert
         return None
     agreeing = tuple(votes[slot].attestation for slot in sorted(votes) if votes[slot].says == says)
     return Certificate(height, says.block_hash, says.state_root, agreeing), says
+
+
+def read_claim(attestation: SlotAttestation, height: int) -> tuple[RoundClaim, Says] | None:
+    """What a document's statement claims of a height, if its document vouches for it; None when it is no such claim."""
+    try:
+        statement = parse_statement(attestation.statement)
+        claim = parse_claim(statement.body)
+    except TrustError:
+        return None
+    if statement.kind != "ra" or statement.manifest is None or claim.height != height:
+        return None
+    return claim, Says(statement.manifest, claim.block_hash, claim.state_root)

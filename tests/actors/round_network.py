@@ -12,7 +12,8 @@ import random
 from dataclasses import dataclass, field
 
 import round_commands as commands
-from round_book import Limits, RoundBook
+from round_book import RoundBook
+from round_limits import Limits
 from round_messages import Attestation, Message, NodeFound, decode_message, encode_message
 
 from tea.sdk.rounds import RoundClaim, SlotAttestation, Statement, StateTree, StateTreeError

@@ -8,8 +8,8 @@ from __future__ import annotations
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from round_book import Limits
 from round_commands import Quarantine, Reload
+from round_limits import Limits
 from round_network import Equivocator, Member, Network, block, state
 from round_reports import status_of, summary_of
 

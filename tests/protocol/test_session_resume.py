@@ -34,10 +34,10 @@ class TwoEnds(RuleBasedStateMachine):
     """A dialer and a listener, two pipes, and an enemy who cuts them."""
 
     @initialize(
-        retained_frames=st.integers(1, 60),
-        retained_bytes=st.integers(1, 20_000),
-        window_frames=st.integers(1, 40),
-        window_bytes=st.integers(1, 10_000),
+        retained_frames=st.integers(4, 60),
+        retained_bytes=st.integers(1000, 20_000),
+        window_frames=st.integers(4, 40),
+        window_bytes=st.integers(1000, 10_000),
     )
     def begin(self, retained_frames: int, retained_bytes: int, window_frames: int, window_bytes: int) -> None:
         self.limits = Limits(retained_frames, retained_bytes, window_frames, window_bytes)
@@ -45,8 +45,7 @@ class TwoEnds(RuleBasedStateMachine):
         self.lives = 0
         self.since_cut = 0
         self.ends = self.pair()
-        self.the_dialer_comes_back(2)
-        self.the_dialer_comes_back(2)
+        self.attach(2)
 
     def pair(self) -> tuple[End, End]:
         self.lives += 1
@@ -59,6 +58,13 @@ class TwoEnds(RuleBasedStateMachine):
     @property
     def attached(self) -> bool:
         return self.ends[0].session.state not in (State.NEW, State.DETACHED)
+
+    def attach(self, hellos: int) -> None:
+        for me in self.ends:
+            me.session.attach()
+        for end in range(hellos):
+            self.write(end, 1)
+            self.read(1 - end, 1 << 20)
 
     def write(self, end: int, limit: int) -> None:
         self.ends[1 - end].pipe += b"".join(self.ends[end].session.data_to_send(limit))
@@ -75,7 +81,7 @@ class TwoEnds(RuleBasedStateMachine):
             elif isinstance(event, Ended):
                 me.ended = event
 
-    @rule(end=ENDS, what=st.lists(st.tuples(KINDS, st.integers(4, 500)), min_size=1, max_size=8))
+    @rule(end=ENDS, what=st.lists(st.tuples(KINDS, st.integers(4, 500)), min_size=1, max_size=20))
     def send(self, end: int, what: list[tuple[Kind, int]]) -> None:
         me = self.ends[end]
         for kind, size in what:
@@ -127,11 +133,7 @@ class TwoEnds(RuleBasedStateMachine):
     @precondition(lambda self: not self.attached)
     @rule(hellos=st.sampled_from([2, 2, 1, 0]))
     def the_dialer_comes_back(self, hellos: int) -> None:
-        for me in self.ends:
-            me.session.attach()
-        for end in range(hellos):
-            self.write(end, 1)
-            self.read(1 - end, 1 << 20)
+        self.attach(hellos)
 
     @precondition(lambda self: self.number > 30 * self.lives)
     @rule(which=ENDS)
@@ -179,7 +181,7 @@ class TwoEnds(RuleBasedStateMachine):
         if not hasattr(self, "ends"):
             return
         if not self.attached:
-            self.the_dialer_comes_back(2)
+            self.attach(2)
         self.quiet()
         for me, other in (self.ends, self.ends[::-1]):
             assert me.session.state is State.OPEN
@@ -192,10 +194,10 @@ class TwoEnds(RuleBasedStateMachine):
                 self.ends[1 - end].session.ask_credit()
         self.quiet()
         for me in self.ends:
+            assert me.session.can_send(Kind.CALL, 400)
             me.session.settle()
         self.quiet()
         for me in self.ends:
-            assert me.session.can_send(Kind.CALL, 400)
             assert me.session.retained == (0, 0)
 
     def quiet(self) -> None:

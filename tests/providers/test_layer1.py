@@ -294,6 +294,47 @@ async def test_a_node_that_lags_behind_takes_nothing_away(room: Room) -> None:
     assert (await room.call("status")).reorganisations == 0
 
 
+async def test_a_reload_while_blocks_are_on_their_way_starts_anew(room: Room) -> None:
+    room.chain.grow(10)
+    await room.start(batch=3)
+    await room.followed()
+    left = 3
+
+    def interrupted(blocks: tuple[BlockChanges, ...]) -> object:
+        nonlocal left
+        if left:
+            left -= 1
+            room.provider._follower.reload()
+        return blocks
+
+    room.chain.answer = interrupted
+    room.chain.replace(2, 4, "fork")
+    await room.followed()
+    assert left == 0
+    assert (await room.call("head")).state_root == room.chain.state(11).root
+
+
+async def test_a_reload_while_a_block_is_hashed_starts_anew(room: Room) -> None:
+    room.chain.all.append(block(0, bytes(32), {b"key/%d" % n: b"v" for n in range(500)}))
+    room.chain.grow(3)
+    on_a_thread = room.services.run_in_thread
+    interrupted = False
+
+    async def run_in_thread(function: Callable[..., Any], *args: object) -> Any:
+        nonlocal interrupted
+        result = await on_a_thread(function, *args)
+        if not interrupted:
+            interrupted = True
+            room.provider._follower.reload()
+        return result
+
+    room.services.run_in_thread = run_in_thread  # type: ignore[method-assign]
+    await room.start()
+    await room.followed()
+    assert interrupted
+    assert (await room.call("head")).state_root == room.chain.state(3).root
+
+
 # A parent that makes things up.
 
 
