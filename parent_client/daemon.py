@@ -16,12 +16,32 @@ from pathlib import Path
 import msgspec
 import uvloop
 
-from tea.protocol.channels import Adapter
-from tea.protocol.errors import CallError
+from tea.protocol.channels import Adapter, BlockChanges, Head
+from tea.protocol.errors import CallError, Code
 
 from .client import RuntimeClient, unix_config
 
 Wrap = Callable[[Adapter], Adapter]
+
+
+class NoChain(Adapter):
+    """The adapter of a client that follows no chain: everything is UNAVAILABLE."""
+
+    async def head(self) -> Head:
+        raise _no_chain()
+
+    async def blocks(self, start: int, count: int) -> tuple[BlockChanges, ...]:
+        raise _no_chain()
+
+    async def send_transaction(self, raw: bytes) -> bytes:
+        raise _no_chain()
+
+    async def account(self, address: bytes) -> tuple[int, bytes, int, int]:
+        raise _no_chain()
+
+
+def _no_chain() -> CallError:
+    return CallError(Code.UNAVAILABLE, "this runtime client follows no chain: start it with --chain")
 
 
 def parser(prog: str) -> argparse.ArgumentParser:
@@ -53,7 +73,7 @@ async def _serve(arguments: argparse.Namespace, wrap: Wrap | None) -> None:
     config = unix_config(arguments.name, arguments.folder, dict(arguments.peer), arguments.chain)
     loop = asyncio.get_running_loop()
     if arguments.chain is None:
-        client = RuntimeClient(config)
+        client = RuntimeClient(config, NoChain())
         _end_on_signals(loop, client)
         await client.run()
         return

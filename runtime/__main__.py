@@ -15,11 +15,11 @@ import sys
 import time
 
 import uvloop
-from tea.trust.approval import parse_approvers
 
 from tea.protocol.transport.address import Address
 from tea.providers.nitro.client import Nsm
 from tea.providers.nitro.device import Device, NsmDevice
+from tea.trust.approval import parse_approvers
 from tea.trust.errors import TrustError
 
 from .host import Host

@@ -11,10 +11,10 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
-from tea.protocol.transport.endpoint import Endpoint
 
 from tea.protocol.channels import Adapter, AdapterFeed, Channel, Facade, Logs, Peers, PeersInbox
 from tea.protocol.errors import CallError, Code
+from tea.protocol.transport.endpoint import Endpoint
 from tea.providers.base import Attester, ParentLink
 
 if TYPE_CHECKING:

@@ -7,7 +7,6 @@ the callee dies, the link is revoked or the deadline passes. Rule: docs/architec
 from __future__ import annotations
 
 import asyncio
-import heapq
 import inspect
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -127,7 +126,8 @@ class Router:
     accepting: bool = False
     """Whether links are open: set at READY, cleared at drain."""
     _next: int = 0
-    _deadlines: list[tuple[float, int, Pending]] = field(default_factory=list)
+    _timed: set[WorkerPort] = field(default_factory=set)
+    """Ports that have calls with a deadline in hand."""
     _sweeping: bool = False
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
     provider_calls: int = 0
@@ -139,7 +139,10 @@ class Router:
 
     def figures_of(self, actor: str) -> Figures:
         """The counters of calls to one actor."""
-        return self.actor_figures.setdefault(actor, Figures())
+        figures = self.actor_figures.get(actor)
+        if figures is None:
+            figures = self.actor_figures[actor] = Figures()
+        return figures
 
     # -- calls from workers ------------------------------------------------------------------------------------
 
@@ -396,7 +399,7 @@ class Router:
         if kind is Kind.CALL:
             self.figures_of(actor).calls += 1
             if at is not None:
-                heapq.heappush(self._deadlines, (at, pending.number, pending))
+                self._timed.add(port)
                 self._sweep_later()
         port.send(Frame(kind, Flag.CONTEXT, number, 0, pending.number, 0, deadline, _context(caller, chain) + body))
 
@@ -450,18 +453,24 @@ class Router:
             self.loop.call_later(SWEEP_SECONDS, self._sweep)
 
     def _sweep(self) -> None:
+        """Answer for callees that let a deadline pass. Looks at what is in flight, which mailboxes bound."""
         self._sweeping = False
         now = self.loop.time()
-        heap = self._deadlines
-        while heap and (heap[0][0] <= now or heap[0][2].number not in heap[0][2].target.delivered):
-            at, _number, pending = heapq.heappop(heap)
-            if at > now or pending.target.delivered.get(pending.number) is not pending:
-                continue
-            origin, pending.origin = pending.origin, None
-            if origin is not None:
-                error = CallError(Code.DEADLINE, f"{pending.target.name} did not answer in time")
+        for port in list(self._timed):
+            waiting = False
+            for pending in list(port.delivered.values()):
+                if pending.deadline_at is None or pending.origin is None:
+                    continue
+                if pending.deadline_at > now:
+                    waiting = True
+                    continue
+                # Its place in the mailbox stays taken until the callee answers: it is still busy with it.
+                origin, pending.origin = pending.origin, None
+                error = CallError(Code.DEADLINE, f"{port.name} did not answer in time")
                 self._finish(origin, pending.correlation, Kind.ERROR, error.encode())
-        if heap:
+            if not waiting:
+                self._timed.discard(port)
+        if self._timed:
             self._sweep_later()
 
     def _names(self) -> str:

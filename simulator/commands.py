@@ -1,3 +1,6 @@
 """`teactl sim` and `teactl demo`."""
+
 import typer
+
+
 def register(root: typer.Typer) -> None: ...

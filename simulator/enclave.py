@@ -101,7 +101,9 @@ class SimulatedEnclave:
         body = msgspec.msgpack.encode(args)
         return msgspec.msgpack.decode(await self.ask("call", actor, operation, body, timeout=timeout))
 
-    async def push(self, envelope: bytes, bundles: Sequence[Path], environment: dict[str, str] | None = None) -> Activation:
+    async def push(
+        self, envelope: bytes, bundles: Sequence[Path], environment: dict[str, str] | None = None
+    ) -> Activation:
         """Push an approved manifest and its bundles. Raises `CallError` as the enclave refused."""
         settings = Push(envelope, (), environment or {}, tuple(str(path.absolute()) for path in bundles))
         activation: Activation = await self.ask("push", settings, timeout=180.0)
@@ -140,11 +142,10 @@ class SimulatedEnclave:
     async def _in_phase(self, phase: str) -> None:
         async with asyncio.timeout(START_SECONDS):
             while True:
-                status = await self.status()
+                enclave = (await self.status()).enclave
                 # Not the one before: a client shows the old enclave until the new one dials in.
-                if status.enclave is not None and status.enclave.module_id == self.module_id:
-                    if status.enclave.phase == phase:
-                        return
+                if enclave is not None and enclave.module_id == self.module_id and enclave.phase == phase:
+                    return
                 await asyncio.sleep(LOOK_SECONDS)
 
     async def kill_host(self) -> None:
@@ -168,7 +169,9 @@ class SimulatedEnclave:
                 return task.result()
             raise ProcessError(f"{child.name} ended with status {child.returncode}: {child.last_words()}")
         except (CallError, TimeoutError) as error:
-            raise ProcessError(f"{child.name} does not answer: {error or 'no answer in time'}; {child.last_words()}") from None
+            raise ProcessError(
+                f"{child.name} does not answer: {error or 'no answer in time'}; {child.last_words()}"
+            ) from None
         finally:
             task.cancel()
             ended.cancel()

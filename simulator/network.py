@@ -104,7 +104,7 @@ class SimulatedNetwork:
         return {name: pcr.pcr4(one.instance_id).hex() for name, one in self.enclaves.items()}
 
     def policy(self, manifests: Sequence[bytes] = ()) -> Policy:
-        """What a relying party accepts of this network: its root, its image, its members; perhaps manifests' digests."""
+        """What a relying party accepts of this network: root, image, members; perhaps only some manifests' digests."""
         return Policy(
             pinned=Roots.from_digests([self.root_digest]),
             simulated=True,

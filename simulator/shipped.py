@@ -45,9 +45,7 @@ def build_actors(names: Iterable[str], key: PrivateKey, out: Path) -> dict[str, 
     return {name: build(shipped(f"actors/{name}/bundle.yaml"), key, out).path for name in names}
 
 
-def prepare(
-    text: str, filename: str, key: PrivateKey, out: Path, members: Mapping[str, str] | None = None
-) -> Approved:
+def prepare(text: str, filename: str, key: PrivateKey, out: Path, members: Mapping[str, str] | None = None) -> Approved:
     """Build the manifest's actors into `out`, fill in every `pin`, approve. `members` maps slots to PCR4 in hex."""
     names = [path.parent.name for path in shipped("actors").glob("*/bundle.yaml")]
     bundles = build_actors((name for name in names if f"\n  {name}:\n" in text), key, out)
@@ -59,5 +57,3 @@ def prepare(
         approve(manifest.canonical(), key),
         tuple(bundles[name] for name in manifest.actors),
     )
-
-

@@ -255,7 +255,7 @@ def parse_evidence(data: bytes) -> Evidence:
     names = ("kind", "accused", "height", "attestations", "certificate", "difference")
     fields = _fields(data, EVIDENCE_TAG, names, MAX_EVIDENCE)
     try:
-        kind = EvidenceKind(fields["kind"])
+        kind = EvidenceKind(str(fields["kind"]))
     except ValueError:
         raise _malformed(f"the kind is {fields['kind']!r:.80}, expected one of {', '.join(EvidenceKind)}") from None
     attestations = _attestations(fields["attestations"])

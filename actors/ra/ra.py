@@ -158,11 +158,8 @@ class Ra(Actor):
             case Attest(claim):
                 made: _Attested = self.nitro.returning(_Attested).attest(claim.encode(), claim.nonce, "ra")
                 book.attested(claim, made.document, made.statement)
-            case Verify(attestation, claim):
-                verdict: _Verdict = self.nitro.returning(_Verdict).verify(
-                    attestation.document, attestation.statement, slot=attestation.slot, nonce=claim.nonce
-                )
-                book.verified(command, verdict.module_id, verdict.timestamp)
+            case Verify():
+                self._verify(book, command)
             case Look(height):
                 self._look(height)
             case ReadNode(height, prefix, answer_to):
@@ -189,6 +186,20 @@ class Ra(Actor):
                 book.attesting_failed(claim.height)
             case Verify():
                 book.refused(command)
+
+    def _verify(self, book: RoundBook, command: Verify) -> None:
+        attestation = command.attestation
+        try:
+            verdict: _Verdict = self.nitro.returning(_Verdict).verify(
+                attestation.document, attestation.statement, slot=attestation.slot, nonce=command.claim.nonce
+            )
+        except CallError as error:
+            if error.code is not Code.UNTRUSTED:
+                raise
+            book.refused(command)
+            self._log("info", "a document was refused", slot=attestation.slot, reason=error.sentence)
+        else:
+            book.verified(command, verdict.module_id, verdict.timestamp)
 
     def _look_back(self) -> None:
         try:

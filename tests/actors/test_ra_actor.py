@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import yaml
 from ra import Ra
-from round_messages import Contribution, MalformedMessage, Offer, Want, decode_message, encode_message
+from round_messages import Attestation, Contribution, MalformedMessage, Offer, Want, decode_message, encode_message
 
 from tea.protocol.channels import BlockChanges, Channel, Head
 from tea.providers.nitro.client import Nsm
@@ -27,7 +27,7 @@ from tea.sdk.testing.harness import EPOCH
 from tea.trust import pcr
 from tea.trust.policy import Member, Policy
 from tea.trust.roots import Roots
-from tea.trust.rounds import Difference, EvidenceKind, verify_certificate, verify_evidence
+from tea.trust.rounds import Difference, EvidenceKind, RoundClaim, verify_certificate, verify_evidence
 from tea.trust.statement import Speaker, Statement
 
 FOLDER = Path(__file__).resolve().parents[2] / "actors" / "ra"
@@ -277,6 +277,26 @@ def test_a_peer_that_talks_rubbish_is_counted_and_harms_nobody() -> None:
             peer.call("on_peer", "e2", "ra", encode_message(Want(0)))
         assert harness.call("status").counters["flooded"] == 44
         assert harness.failures == []
+
+
+def test_a_forged_document_is_refused_and_counted() -> None:
+    with network() as net:
+        net.grow(0)
+        net.enclaves["e1"].advance(6)
+        (mine, *_) = [body for sender, _, _, body in net.bus if sender == "e1"]
+        contribution = decode_message(mine)
+        assert isinstance(contribution, Contribution)
+        claim = RoundClaim(0, Parent._hash(0), bytes(32), (contribution.value,))
+        harness = net.enclaves["e1"]
+        foreign = Attester(SimulatedCa.create(now=EPOCH), net.instances["e2"])
+        document, statement = harness.run(
+            foreign.attest("ra", claim.encode(), speaker=("ra", bytes(32)), nonce=claim.nonce)
+        )
+        harness.as_caller("provider:vmh").call(
+            "on_peer", "e2", "ra", encode_message(Attestation(0, document, statement))
+        )
+        status = harness.call("status")
+        assert status.refused == 1 and status.attestations_verified == 0 and status.counters["failures"] == 0
 
 
 def test_only_providers_tell_it_anything() -> None:

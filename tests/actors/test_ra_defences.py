@@ -10,9 +10,20 @@ from collections import deque
 from collections.abc import Callable
 
 import pytest
+from round_book import RoundBook
 from round_commands import Command, Quarantine, Rejoin, Reload, Verify
 from round_limits import Limits
-from round_messages import Attestation, Certified, Contribution, Found, NodeFound, NodeWanted, Offer, Want
+from round_messages import (
+    Attestation,
+    Certified,
+    Contribution,
+    Found,
+    NodeFound,
+    NodeWanted,
+    Offer,
+    Want,
+    encode_message,
+)
 from round_network import Member, Network, block, state
 from round_recovery import FIRST_WAIT, LONGEST_WAIT, RETRY, Recovery
 from round_state import MAX_BOOTS, MAX_VALUES, Boots
@@ -57,8 +68,6 @@ def test_a_good_certificate_is_taken() -> None:
 
 
 def _message(data: bytes, height: int = 1) -> bytes:
-    from round_messages import encode_message
-
     return encode_message(Certified(height, data))
 
 
@@ -303,8 +312,6 @@ def test_commands_whose_round_is_gone_are_forgotten() -> None:
 
 
 def test_a_book_is_a_members() -> None:
-    from round_book import RoundBook
-
     with pytest.raises(ValueError, match="none of"):
         RoundBook(["e1"], "e2")
 
@@ -333,7 +340,8 @@ def test_recovery_loads_anew_less_and_less_often_until_it_agrees() -> None:
     assert list(out) == [Quarantine(2), Reload()] and recovery.quarantined
     recovery.dissents(3, b"root 3")
     out.clear()
-    now, gaps, last = 0, [], 0
+    now = last = 0
+    gaps: list[int] = []
     while len(gaps) < 9:
         now += 1
         recovery.tick(now)

@@ -6,10 +6,12 @@ import asyncio
 import hashlib
 import os
 import signal
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tea.protocol.channels import Control
 from tea.protocol.errors import CallError, Code
 from tea.trust import pcr
 from tea.trust.approval import approve
@@ -260,7 +262,7 @@ async def test_an_actor_that_left_the_manifest_is_gone(enclave: Enclave, echo_so
     with pytest.raises(CallError) as refused:
         await enclave.call("echo", "echo", value=1)
     assert refused.value.code is Code.NOT_FOUND
-    await until(lambda: not os.path.exists(f"/proc/{pid}"))
+    await until(lambda: not Path(f"/proc/{pid}").exists())
 
 
 async def test_a_dead_parent_is_survived_and_a_new_one_is_served(enclave: Enclave, until: Any) -> None:
@@ -280,11 +282,9 @@ async def test_shutdown_leaves_no_process(enclave: Enclave, until: Any) -> None:
     build_counter(enclave)
     await enclave.push(enclave.manifest(links=LINKS))
     pids = [*enclave.host._running.supervisors["counter"].pids, enclave.host.zygote.pid]
-    await enclave.client._enclave.call(
-        1, __import__("tea.protocol.channels").protocol.channels.Control, "shutdown", 1.0
-    )
+    await enclave.client._enclave.call(1, Control, "shutdown", 1.0)
     await until(lambda: enclave.host.tracker.phase.value == "stopped")
-    await until(lambda: not any(os.path.exists(f"/proc/{pid}") for pid in pids))
+    await until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids))
 
 
 async def test_the_digest_of_the_bundle_in_the_manifest_is_what_runs(enclave: Enclave) -> None:
