@@ -5,23 +5,25 @@ May not: vouch for anything; a folder says where to ask, never what to believe. 
 
 from __future__ import annotations
 
-import hashlib
 import os
-import tempfile
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
+from .files import private_folder, read_bytes, require_private, write_whole
+from .refusal import Refusal
+
 HOME_VARIABLE: Final = "TEA_HOME"
 NETWORK_FILE: Final = "network.json"
-MAX_SOCKET_PATH: Final = 100
-"""Characters of a Unix socket's path that every system takes (Linux 107, others fewer)."""
-LONGEST_SOCKET: Final = "operator.sock"
+MAX_NETWORK_FILE: Final = 1 << 20
+OPERATOR_SOCKET: Final = "operator.sock"
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 
 
-class RegistryError(Exception):
+class RegistryError(Refusal):
     """What was named is not there; the sentence says what is."""
 
 
@@ -52,7 +54,12 @@ class Registry:
     folder: Path
 
     def network_folder(self, network: str) -> Path:
-        """Where a network keeps its files."""
+        """Where a network keeps its files. Raises `RegistryError` on a name that is no name of a folder."""
+        if not _NAME.fullmatch(network):
+            raise RegistryError(
+                f"found the network's name {network[:80]!r}, expected letters, digits, '.', '_' and '-', a letter or "
+                "digit first, at most 63: choose another"
+            )
         return self.folder / "sim" / network
 
     def networks(self) -> list[str]:
@@ -60,27 +67,29 @@ class Registry:
         return sorted(path.parent.name for path in (self.folder / "sim").glob(f"*/{NETWORK_FILE}"))
 
     def network(self, name: str) -> NetworkEntry:
-        """One network. Raises `RegistryError`."""
+        """One network. Raises `RegistryError`; for a folder that others can write to as well: they could name any
+        process as a runtime client.
+        """
         path = self.network_folder(name) / NETWORK_FILE
         try:
-            return msgspec.json.decode(path.read_bytes(), type=NetworkEntry)
+            require_private(path.parent)
+            return msgspec.json.decode(read_bytes(path, "network's file", MAX_NETWORK_FILE), type=NetworkEntry)
         except FileNotFoundError:
             known = ", ".join(self.networks()) or "none"
             raise RegistryError(
                 f"no network {name} below {self.folder}: there are {known}; `teactl sim up` starts one"
             ) from None
-        except msgspec.DecodeError as error:
+        except PermissionError as error:
+            raise RegistryError(f"{error.filename}: {error.strerror}") from None
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise RegistryError(
                 f"{path} cannot be read: {error}; `teactl sim down` and `sim up` make it anew"
             ) from None
 
     def write(self, network: NetworkEntry) -> Path:
         """Write a network down; the path."""
-        path = self.network_folder(network.name) / NETWORK_FILE
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_suffix(".new")
-        temporary.write_bytes(msgspec.json.format(msgspec.json.encode(network)))
-        temporary.replace(path)
+        path = private_folder(self.network_folder(network.name)) / NETWORK_FILE
+        write_whole(path, msgspec.json.format(msgspec.json.encode(network)), 0o600)
         return path
 
     def forget(self, name: str) -> None:
@@ -93,22 +102,24 @@ class Registry:
         if name is None:
             if len(enclaves) == 1:
                 return enclaves[0]
-            raise RegistryError(f"name an enclave with --enclave: {', '.join(one.name for one in enclaves)}")
+            raise RegistryError(
+                f"{network} has {len(enclaves)} enclaves, expected one: name it with --enclave: {_names(enclaves)}"
+            )
         for one in enclaves:
             if one.name == name:
                 return one
-        raise RegistryError(f"no enclave {name} in {network}: there are {', '.join(one.name for one in enclaves)}")
+        raise RegistryError(f"no enclave {name} in {network}: there are {_names(enclaves)}")
+
+
+def _names(enclaves: tuple[EnclaveEntry, ...]) -> str:
+    return ", ".join(one.name for one in enclaves) or "none"
 
 
 def default_registry() -> Registry:
     """Below `$TEA_HOME`, else below `.tea` in the working folder."""
-    return Registry(Path(os.environ.get(HOME_VARIABLE, ".tea")).absolute())
+    return Registry(Path(os.environ.get(HOME_VARIABLE) or ".tea").absolute())
 
 
 def socket_folder(folder: Path) -> Path:
-    """Where a client's sockets lie: its folder, or a short one of its own when the path is too long for a socket."""
-    folder = folder.absolute()
-    if len(str(folder / LONGEST_SOCKET)) <= MAX_SOCKET_PATH:
-        return folder
-    name = hashlib.sha256(str(folder).encode()).hexdigest()[:16]
-    return Path(tempfile.gettempdir()) / f"tea-{os.getuid()}" / name
+    """Where a client's sockets lie: its own folder, however long its path (`transport.address` shortens it)."""
+    return folder.absolute()

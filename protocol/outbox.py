@@ -115,6 +115,7 @@ class Outbox:
                 f"{received} frames are said to be received, but {self._acknowledged} were acknowledged before and "
                 f"{self._highest_written} were sent"
             )
+        self._forget(received)
         self._waiting.extendleft(reversed(self._written))
         self._written.clear()
 

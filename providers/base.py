@@ -181,8 +181,9 @@ class Services(Protocol):
 class Provider(Generic[C]):
     """Base of every provider. Subclasses set `name` and `Config` type, and mark operations.
 
-    Operations are `async def op(self, call: Call, ...typed arguments) -> typed result` marked with
-    `tea.protocol.operations.operation`; they raise `tea.protocol.errors.CallError` and nothing else on purpose.
+    Operations are methods `op(self, call: Call, ...typed arguments) -> typed result` marked with
+    `tea.protocol.operations.operation`: `async def` where they wait for something, plain `def` where they never do (the
+    router calls those at once, without a task). They raise `tea.protocol.errors.CallError` and nothing else on purpose.
     """
 
     name: ClassVar[str]

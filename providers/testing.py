@@ -322,7 +322,9 @@ async def invoke(
         raise CallError(Code.NOT_FOUND, f"{provider.name} has no operation {operation}")
     arguments = declared.decode_arguments(declared.encode_arguments(*args, **kwargs))
     stamped = Call(caller="counter", bundle=hashlib.sha256(b"counter").digest()) if call is None else call
-    result = await getattr(provider, declared.function_name)(stamped, *arguments)
+    result = getattr(provider, declared.function_name)(stamped, *arguments)
+    if inspect.isawaitable(result):
+        result = await result
     return declared.decode_result(declared.encode_result(result))
 
 

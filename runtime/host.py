@@ -194,7 +194,11 @@ class Host:
             actor_plans = plan.actor_plans(self)
             kept = self._kept(before, actor_plans)
             starting = {name: self._supervisor(actor) for name, actor in actor_plans.items() if name not in kept}
-            await self._start_all(starting)
+            for name, supervisor in kept.items():
+                plan.declared[name] = supervisor.declared()
+            for layer in plan.start_layers():
+                await self._start_all({name: starting[name] for name in layer if name in starting})
+                plan.declared.update({name: starting[name].declared() for name in layer if name in starting})
         except BaseException:
             measurement.pending = None
             self._loading = None

@@ -6,6 +6,7 @@ May not: do I/O. Rule: docs/architecture.md, "Rights".
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from tea.protocol.operations import Operation, OperationDescription
@@ -25,14 +26,21 @@ class Grant:
     provider: Provider | None = field(default=None, repr=False)  # type: ignore[type-arg]
     typed: tuple[Operation, ...] = field(default=(), repr=False)
     """The provider's operations, in the link's order; empty for an actor, whose worker checks its own."""
+    methods: tuple[Callable[..., object], ...] = field(default=(), repr=False)
+    """The provider's methods, in the link's order."""
     behind: frozenset[str] = frozenset()
     """All who must stand behind a call (the caller's own caller or further)."""
 
-    def describe(self, known: dict[str, OperationDescription]) -> LinkDescription:
-        """What the worker is told of it. `known` has the target actor's declared operations, where they are known."""
+    def describe(self, declared: Mapping[str, Mapping[str, OperationDescription]]) -> LinkDescription:
+        """What the worker is told of it.
+
+        `declared` has each started actor's operations. Of a target that is not started yet (actors that call each other
+        in a circle) the caller knows names only, and its arguments are positional.
+        """
         if self.provider is not None:
             descriptions = tuple(operation.description for operation in self.typed)
         else:
+            known = declared.get(self.target, {})
             descriptions = tuple(
                 known.get(name) or OperationDescription(name, (), "object", "") for name in self.operations
             )

@@ -54,6 +54,8 @@ class LoadPlan:
     bundles: Mapping[str, Bundle] = field(repr=False)
     raw_bundles: Mapping[str, bytes] = field(repr=False)
     grants: dict[str, dict[int, Grant]] = field(default_factory=dict)
+    declared: dict[str, dict[str, OperationDescription]] = field(default_factory=dict)
+    """What the actors that are up said of their operations; filled in as they start."""
 
     @property
     def speakers(self) -> frozenset[tuple[str, bytes]]:
@@ -78,6 +80,20 @@ class LoadPlan:
             granted.setdefault(link.target, set()).update(link.operations)
         return {actor: frozenset(operations) for actor, operations in granted.items()}
 
+    def start_layers(self) -> list[list[str]]:
+        """The actors in the order of their start: whom an actor calls starts before it, circles together at the end."""
+        waits = {
+            name: {link.target for link in self.manifest.links_of(name) if link.target in self.bundles}
+            for name in self.bundles
+        }
+        layers: list[list[str]] = []
+        while waits:
+            layer = [name for name, targets in waits.items() if not targets & waits.keys()] or list(waits)
+            layers.append(layer)
+            for name in layer:
+                del waits[name]
+        return layers
+
     def bind_links(self, providers: ProviderSet) -> None:
         """Tie each actor's links to the running providers. Raises `ProviderError` on an operation that none has."""
         for name, bundle in self.bundles.items():
@@ -101,6 +117,7 @@ class LoadPlan:
                         operations=operations,
                         provider=provider,
                         typed=typed,
+                        methods=tuple(getattr(provider, operation) for operation in operations) if provider else (),
                         behind=frozenset(link.behind),
                     )
                 )
@@ -114,7 +131,6 @@ class LoadPlan:
         bundle, issuer, links = self.bundles[name], self.manifest.issuers[spec.issuer], self.grants[name]
         raw = self.raw_bundles[name]
         environment = {variable: self.environment[variable] for variable in spec.environment}
-        known: dict[str, OperationDescription] = {}
 
         def welcome(replica: int) -> Welcome:
             return Welcome(
@@ -125,7 +141,7 @@ class LoadPlan:
                     deployment=self.manifest.deployment,
                     environment=environment,
                 ),
-                links=tuple(grant.describe(known) for grant in links.values()),
+                links=tuple(grant.describe(self.declared) for grant in links.values()),
                 entry=bundle.claims.entry,
                 bundle_digest=bundle.digest,
                 bundle_size=len(raw),

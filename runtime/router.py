@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final, Protocol
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 from tea.protocol.context import Context, encode_context
 from tea.protocol.errors import CallError, Code
 from tea.protocol.frame import MAX_BODY, Flag, Frame, Kind
+from tea.protocol.operations import Operation
 from tea.providers.base import Call
 
 from .links import Grant
@@ -239,51 +240,56 @@ class Router:
         operation.require_caller(port.name)
         seconds = frame.deadline / 1000 if frame.deadline else None
         call = Call(port.name, port.replica, chain, port.bundle_digest, port.kvp_bytes, seconds)
-        method = getattr(grant.provider, operation.name)
-        task = self.loop.create_task(self._run_provider(port, frame, grant, operation.name, method, call, arguments))
         self.provider_calls += 1
+        where = f"{grant.target}.{operation.name}"
+        try:
+            result = grant.methods[frame.operation](call, *arguments)
+            if not inspect.isawaitable(result):
+                self._reply(port, frame.correlation, operation, result)
+                return
+        except CallError:
+            raise
+        except Exception as defect:  # noqa: BLE001 (a provider's defect must become one answer, and a log line)
+            raise self._defect(where, port, defect) from None
+        task = self.loop.create_task(self._await_provider(port, frame.correlation, operation, where, seconds, result))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _run_provider(
+    async def _await_provider(
         self,
         port: WorkerPort,
-        frame: Frame,
-        grant: Grant,
-        name: str,
-        method: Callable[..., object],
-        call: Call,
-        arguments: tuple[object, ...],
+        correlation: int,
+        operation: Operation,
+        where: str,
+        seconds: float | None,
+        result: Awaitable[object],
     ) -> None:
         try:
-            result = method(call, *arguments)
-            if inspect.isawaitable(result):
-                if call.deadline is None:
-                    result = await result
-                else:
-                    async with asyncio.timeout(call.deadline):
-                        result = await result
-            body = grant.typed[frame.operation].encode_result(result)
-            if len(body) > MAX_BODY:
-                raise CallError(Code.EXHAUSTED, f"the result has {len(body)} bytes, at most {MAX_BODY} fit a reply")
-            self._finish(port, frame.correlation, Kind.REPLY, body)
+            async with asyncio.timeout(seconds):
+                value = await result
+            self._reply(port, correlation, operation, value)
         except CallError as refusal:
-            self._refuse(port, frame, refusal)
+            self._refuse(port, correlation, refusal)
         except TimeoutError:
-            self._refuse(
-                port, frame, CallError(Code.DEADLINE, f"{grant.target}.{name} did not end in {call.deadline} s")
-            )
+            self._refuse(port, correlation, CallError(Code.DEADLINE, f"{where} did not end in {seconds} s"))
         except asyncio.CancelledError:
-            self._refuse(port, frame, CallError(Code.UNAVAILABLE, f"{grant.target} stopped"))
+            self._refuse(port, correlation, CallError(Code.UNAVAILABLE, f"{where}: the provider stopped"))
             raise
-        except Exception as defect:  # noqa: BLE001 (a provider's defect must become one answer, and a log line)
-            self.on_defect(f"{grant.target}.{name} called by {port.name}", defect)
-            self._refuse(
-                port, frame, CallError(Code.INTERNAL, f"{grant.target}.{name} failed; the host's log has the cause")
-            )
+        except Exception as defect:  # noqa: BLE001 (as above)
+            self._refuse(port, correlation, self._defect(where, port, defect))
 
-    def _refuse(self, port: WorkerPort, frame: Frame, error: CallError) -> None:
-        self._finish(port, frame.correlation, Kind.ERROR, error.encode())
+    def _reply(self, port: WorkerPort, correlation: int, operation: Operation, value: object) -> None:
+        body = operation.encode_result(value)
+        if len(body) > MAX_BODY:
+            raise CallError(Code.EXHAUSTED, f"the result has {len(body)} bytes, at most {MAX_BODY} fit a reply")
+        self._finish(port, correlation, Kind.REPLY, body)
+
+    def _defect(self, where: str, port: WorkerPort, defect: Exception) -> CallError:
+        self.on_defect(f"{where} called by {port.name}", defect)
+        return CallError(Code.INTERNAL, f"{where} failed; the host's log has the cause")
+
+    def _refuse(self, port: WorkerPort, correlation: int, error: CallError) -> None:
+        self._finish(port, correlation, Kind.ERROR, error.encode())
 
     def _tell_from(self, port: WorkerPort, frame: Frame) -> None:
         self.figures.tells += 1

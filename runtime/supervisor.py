@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from tea.protocol.errors import CallError
 from tea.protocol.frame import Frame, Kind
+from tea.protocol.operations import OperationDescription
 
 from .links import Grant
 from .router import ReplicaGroup, Router
@@ -123,6 +124,12 @@ class ActorSupervisor:
         if failures:
             await self.stop(drain=0)
             raise failures[0]
+
+    def declared(self) -> dict[str, OperationDescription]:
+        """The operations that the running replicas declare."""
+        for port in self.group.ports:
+            return {description.name: description for description in port.descriptions}
+        return {}
 
     def serve(self) -> None:
         """Open the replicas that are up for calls."""

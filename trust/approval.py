@@ -15,7 +15,7 @@ from typing import Final
 
 from . import canonical, cose
 from .canonical import CanonicalError
-from .keys import PrivateKey, PublicKey, SigningCode, SigningError
+from .keys import PublicKey, Signer, SigningCode, SigningError
 from .manifest import manifest_from_canonical
 from .manifest_error import ManifestCode, ManifestError
 from .manifest_model import Manifest
@@ -94,13 +94,13 @@ def _read_approvers(root: Field, more: tuple[str, ...]) -> Approvers:
 # ---- manifests -------------------------------------------------------------------------------------------------------
 
 
-def approve(manifest_canonical: bytes, key: PrivateKey) -> bytes:
+def approve(manifest_canonical: bytes, key: Signer) -> bytes:
     """A first approval: COSE_Sign of the canonical manifest. Raises `ManifestError` when it is no manifest."""
     manifest_from_canonical(manifest_canonical)  # nobody signs what cannot run
     return cose.sign(manifest_canonical, key, content_type=MANIFEST_CONTENT_TYPE)
 
 
-def add_approval(envelope: bytes, key: PrivateKey) -> bytes:
+def add_approval(envelope: bytes, key: Signer) -> bytes:
     """One more approval of the same manifest. Raises `ManifestError(NOT_APPROVED)`, twice by one key included."""
     try:
         manifest_from_canonical(cose.unverified_payload(envelope, limit=MAX_ENVELOPE))
@@ -148,7 +148,7 @@ def _verify_quorum(envelope: bytes, approvers: Approvers, content_type: str, ref
 # ---- changes of the approvers ----------------------------------------------------------------------------------------
 
 
-def propose_change(current: Approvers, new: Approvers, key: PrivateKey) -> bytes:
+def propose_change(current: Approvers, new: Approvers, key: Signer) -> bytes:
     """A change from `current` to `new`, with the first approval of the old quorum. Raises `ManifestError`:
     WRONG_DEPLOYMENT, WRONG_EPOCH (it is the current one plus 1).
     """
@@ -157,7 +157,7 @@ def propose_change(current: Approvers, new: Approvers, key: PrivateKey) -> bytes
     return cose.sign(payload, key, content_type=APPROVERS_CONTENT_TYPE)
 
 
-def add_change_approval(change: bytes, key: PrivateKey) -> bytes:
+def add_change_approval(change: bytes, key: Signer) -> bytes:
     """One more approval of the same change. Raises `ManifestError(NOT_APPROVED)`, twice by one key included."""
     try:
         return cose.add_signature(change, key)

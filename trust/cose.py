@@ -18,7 +18,7 @@ from pycose.messages.signmessage import SignMessage
 
 from . import canonical
 from .canonical import CanonicalError, Value
-from .keys import KEY_ID_BYTES, PrivateKey, PublicKey, SigningCode, SigningError
+from .keys import KEY_ID_BYTES, PublicKey, Signer, SigningCode, SigningError
 
 DEFAULT_LIMIT: Final = 1 << 20
 """Bytes of a COSE message that are read unless the caller says otherwise."""
@@ -66,7 +66,7 @@ class _Signature:
 # ---- COSE_Sign1 ----------------------------------------------------------------------------------------------------
 
 
-def sign1(payload: bytes, key: PrivateKey, *, content_type: str, external_aad: bytes = _EMPTY) -> bytes:
+def sign1(payload: bytes, key: Signer, *, content_type: str, external_aad: bytes = _EMPTY) -> bytes:
     """An untagged COSE_Sign1 of `payload`: canonical; `alg`, `content type`, `kid` protected, nothing unprotected."""
     protected = canonical.encode(
         {
@@ -116,12 +116,12 @@ def _to_be_signed1(protected: bytes, payload: bytes, external_aad: bytes) -> byt
 # ---- COSE_Sign -----------------------------------------------------------------------------------------------------
 
 
-def sign(payload: bytes, keys: PrivateKey | tuple[PrivateKey, ...], *, content_type: str) -> bytes:
+def sign(payload: bytes, keys: Signer | tuple[Signer, ...], *, content_type: str) -> bytes:
     """An untagged COSE_Sign of `payload` with one signature a key, sorted by key id.
 
     Raises `SigningError(DUPLICATE_SIGNER)` when a key is given twice, `ValueError` without any key.
     """
-    given = (keys,) if isinstance(keys, PrivateKey) else keys
+    given = keys if isinstance(keys, tuple) else (keys,)
     if not given:
         raise ValueError("a COSE_Sign needs at least one key")
     data = canonical.encode([canonical.encode({int(_Header.CONTENT_TYPE): content_type}), {}, payload, []])
@@ -130,7 +130,7 @@ def sign(payload: bytes, keys: PrivateKey | tuple[PrivateKey, ...], *, content_t
     return data
 
 
-def add_signature(data: bytes, key: PrivateKey) -> bytes:
+def add_signature(data: bytes, key: Signer) -> bytes:
     """The same COSE_Sign with one more signature. Does NOT check those that are there: `verify_quorum` does.
 
     Raises `SigningError`: MALFORMED, UNKNOWN_HEADER, or DUPLICATE_SIGNER when the key has signed already.
@@ -138,7 +138,7 @@ def add_signature(data: bytes, key: PrivateKey) -> bytes:
     return _add(data, key, allow_none=False)
 
 
-def _add(data: bytes, key: PrivateKey, *, allow_none: bool) -> bytes:
+def _add(data: bytes, key: Signer, *, allow_none: bool) -> bytes:
     body, payload, signatures = _read_many(data, DEFAULT_LIMIT, allow_none=allow_none)
     protected = canonical.encode({int(_Header.ALG): _ALG[key.public.algorithm], int(_Header.KID): key.public.key_id})
     made = _Signature(

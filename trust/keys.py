@@ -61,6 +61,18 @@ class SigningError(TrustError):
     """A key cannot be used, or what it is said to have signed does not hold."""
 
 
+class Signer(typing.Protocol):
+    """What signs: a `PrivateKey`, or a token or service that keeps the key and signs when asked.
+
+    `sign` answers COSE's form: 64 bytes for Ed25519, r then s (96 bytes) for P-384.
+    """
+
+    @property
+    def public(self) -> PublicKey: ...
+
+    def sign(self, data: bytes) -> bytes: ...
+
+
 class PublicKey:
     """A verification key that knows its one algorithm. Immutable; equal and hashed by its text."""
 

@@ -109,12 +109,12 @@ class Kvp(Provider[KvpConfig]):
     # -- values
 
     @operation
-    async def get(self, call: Call, key: str, namespace: str = "") -> bytes | None:
+    def get(self, call: Call, key: str, namespace: str = "") -> bytes | None:
         """The value under a key, or None. Raises CONFLICT when the key holds another kind of thing."""
         return self._reader(call, namespace).get(key)
 
     @operation
-    async def set(self, call: Call, key: str, value: bytes, ttl: float | None = None, namespace: str = "") -> None:
+    def set(self, call: Call, key: str, value: bytes, ttl: float | None = None, namespace: str = "") -> None:
         """Put a value of at most 512 KiB under a key; an older one and its time to live go.
 
         `ttl` in seconds, None: for good. Raises EXHAUSTED when the quota has no room, CONFLICT on another kind.
@@ -122,17 +122,17 @@ class Kvp(Provider[KvpConfig]):
         self._writer(call, namespace).set(key, value, ttl)
 
     @operation
-    async def delete(self, call: Call, key: str, namespace: str = "") -> bool:
+    def delete(self, call: Call, key: str, namespace: str = "") -> bool:
         """Free a key, whatever kind of thing it holds; False when it held nothing."""
         return self._writer(call, namespace).delete(key)
 
     @operation
-    async def exists(self, call: Call, key: str, namespace: str = "") -> bool:
+    def exists(self, call: Call, key: str, namespace: str = "") -> bool:
         """Whether a key holds anything."""
         return self._reader(call, namespace).exists(key)
 
     @operation
-    async def incr(self, call: Call, key: str, by: int = 1, namespace: str = "") -> int:
+    def incr(self, call: Call, key: str, by: int = 1, namespace: str = "") -> int:
         """Add `by` (may be negative) to a counter and answer the new value; a missing counter is 0.
 
         A counter is a value of decimal digits, a signed integer of 64 bits; its time to live stays. Raises CONFLICT
@@ -141,7 +141,7 @@ class Kvp(Provider[KvpConfig]):
         return self._both(call, namespace).incr(key, by)
 
     @operation
-    async def compare_and_set(
+    def compare_and_set(
         self,
         call: Call,
         key: str,
@@ -157,7 +157,7 @@ class Kvp(Provider[KvpConfig]):
         return self._both(call, namespace).compare_and_set(key, expected, value, ttl)
 
     @operation
-    async def scan(
+    def scan(
         self, call: Call, prefix: str = "", limit: int = 100, after: str | None = None, namespace: str = ""
     ) -> Page:
         """The keys that begin with `prefix`, in order, with their kinds and values: {entries, after}.
@@ -170,12 +170,12 @@ class Kvp(Provider[KvpConfig]):
     # -- lists
 
     @operation
-    async def list_push(self, call: Call, key: str, value: bytes, namespace: str = "") -> int:
+    def list_push(self, call: Call, key: str, value: bytes, namespace: str = "") -> int:
         """Append an item of at most 512 KiB; answers the list's new length. Raises EXHAUSTED, CONFLICT."""
         return lists.push(self._writer(call, namespace), key, value)
 
     @operation
-    async def list_range(
+    def list_range(
         self, call: Call, key: str, start: int = 0, stop: int | None = None, namespace: str = ""
     ) -> list[bytes]:
         """The items from `start` to before `stop`, counted as a Python slice does (negative: from the end).
@@ -185,53 +185,53 @@ class Kvp(Provider[KvpConfig]):
         return lists.items(self._reader(call, namespace), key, start, stop)
 
     @operation
-    async def list_delete(self, call: Call, key: str, value: bytes, namespace: str = "") -> int:
+    def list_delete(self, call: Call, key: str, value: bytes, namespace: str = "") -> int:
         """Remove every item that equals `value`; answers how many there were. Time grows with the list."""
         return lists.delete(self._writer(call, namespace), key, value)
 
     @operation
-    async def list_clear(self, call: Call, key: str, namespace: str = "") -> int:
+    def list_clear(self, call: Call, key: str, namespace: str = "") -> int:
         """Remove the whole list; answers how many items it had."""
         return lists.clear(self._writer(call, namespace), key)
 
     @operation
-    async def list_len(self, call: Call, key: str, namespace: str = "") -> int:
+    def list_len(self, call: Call, key: str, namespace: str = "") -> int:
         """How many items the list has; 0 when there is none."""
         return lists.length(self._reader(call, namespace), key)
 
     # -- sets
 
     @operation
-    async def set_add(self, call: Call, key: str, member: bytes, namespace: str = "") -> bool:
+    def set_add(self, call: Call, key: str, member: bytes, namespace: str = "") -> bool:
         """Add a member of at most 512 KiB; False when it was one already. Raises EXHAUSTED, CONFLICT."""
         return sets.add(self._writer(call, namespace), key, member)
 
     @operation
-    async def set_remove(self, call: Call, key: str, member: bytes, namespace: str = "") -> bool:
+    def set_remove(self, call: Call, key: str, member: bytes, namespace: str = "") -> bool:
         """Remove a member; False when it was none."""
         return sets.remove(self._writer(call, namespace), key, member)
 
     @operation
-    async def set_contains(self, call: Call, key: str, member: bytes, namespace: str = "") -> bool:
+    def set_contains(self, call: Call, key: str, member: bytes, namespace: str = "") -> bool:
         """Whether it is a member."""
         return sets.contains(self._reader(call, namespace), key, member)
 
     @operation
-    async def set_members(
+    def set_members(
         self, call: Call, key: str, limit: int = 1000, after: bytes | None = None, namespace: str = ""
     ) -> Members:
         """The members in byte order: {members, after}; at most `limit` (1 to 1,000) and 768 KiB a page, as `scan`."""
         return sets.members(self._reader(call, namespace), key, limit, after)
 
     @operation
-    async def set_union(
+    def set_union(
         self, call: Call, keys: list[str], limit: int = 1000, after: bytes | None = None, namespace: str = ""
     ) -> Members:
         """The members of any of 1 to 16 sets, each once, in byte order; pages as `set_members`."""
         return sets.union(self._reader(call, namespace), keys, limit, after)
 
     @operation
-    async def set_intersection(
+    def set_intersection(
         self, call: Call, keys: list[str], limit: int = 1000, after: bytes | None = None, namespace: str = ""
     ) -> Members:
         """The members of all of 1 to 16 sets, in byte order; pages as `set_members`.
@@ -243,7 +243,7 @@ class Kvp(Provider[KvpConfig]):
     # -- sorted vectors
 
     @operation
-    async def vec_insert(
+    def vec_insert(
         self, call: Call, key: str, index: int, value: bytes, overwrite: bool = False, namespace: str = ""
     ) -> bool:
         """Put a value of at most 512 KiB at an index (a signed integer of 64 bits); whether it did.
@@ -253,22 +253,22 @@ class Kvp(Provider[KvpConfig]):
         return vectors.insert(self._writer(call, namespace), key, index, value, overwrite)
 
     @operation
-    async def vec_get(self, call: Call, key: str, index: int, namespace: str = "") -> bytes | None:
+    def vec_get(self, call: Call, key: str, index: int, namespace: str = "") -> bytes | None:
         """The value at an index, or None."""
         return vectors.get(self._reader(call, namespace), key, index)
 
     @operation
-    async def vec_tail_off(self, call: Call, key: str, size: int, namespace: str = "") -> int:
+    def vec_tail_off(self, call: Call, key: str, size: int, namespace: str = "") -> int:
         """Keep the values at the `size` lowest indices; answers how many went. Time grows with what goes."""
         return vectors.tail_off(self._writer(call, namespace), key, size)
 
     @operation
-    async def vec_remove(self, call: Call, key: str, index: int, namespace: str = "") -> bool:
+    def vec_remove(self, call: Call, key: str, index: int, namespace: str = "") -> bool:
         """Remove the value at an index; False when there is none."""
         return vectors.remove(self._writer(call, namespace), key, index)
 
     @operation
-    async def vec_range(
+    def vec_range(
         self,
         call: Call,
         key: str,
@@ -286,7 +286,7 @@ class Kvp(Provider[KvpConfig]):
     # -- locks and figures
 
     @operation
-    async def lock(
+    def lock(
         self, call: Call, key: str, ttl: float, token: bytes | None = None, namespace: str = ""
     ) -> bytes | None:
         """Take a lock for `ttl` seconds; answers its token (16 bytes), or None when another holds it.
@@ -297,12 +297,12 @@ class Kvp(Provider[KvpConfig]):
         return locks.lock(self._writer(call, namespace), key, ttl, token)
 
     @operation
-    async def unlock(self, call: Call, key: str, token: bytes, namespace: str = "") -> bool:
+    def unlock(self, call: Call, key: str, token: bytes, namespace: str = "") -> bool:
         """Give a lock back; False when this token does not hold it (any more)."""
         return locks.unlock(self._writer(call, namespace), key, token)
 
     @operation
-    async def memory(self, call: Call, namespace: str = "") -> Memory:
+    def memory(self, call: Call, namespace: str = "") -> Memory:
         """What a namespace takes: {bytes, quota, entries, locks}."""
         space = self._reader(call, namespace)
         space.sweep(MAX_EXAMINED)

@@ -174,7 +174,7 @@ async def test_the_quota_is_the_manifest_s_for_the_actor_and_the_config_s_for_sh
 async def test_what_has_expired_is_freed_while_nobody_calls() -> None:
     async with started() as (kvp, services):
         for number in range(5000):
-            await kvp.set(ALICE, f"k{number}", b"v", 1.0)
+            kvp.set(ALICE, f"k{number}", b"v", 1.0)
         await services.clock.advance(0.5)
         assert kvp.usage()["entries"] == 5000
         await services.clock.advance(2.5)
