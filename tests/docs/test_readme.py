@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from .documents import ROOT, blocks
 from .walkthrough import Shell, matches, steps
 
