@@ -22,17 +22,9 @@ import msgspec
 import typer.main
 
 from tea.parent_client import cli
+from tea.protocol import channels as channel_module
 from tea.protocol import frame
-from tea.protocol.channels import (
-    Adapter,
-    AdapterFeed,
-    Channel,
-    Control,
-    Facade,
-    Logs,
-    Peers,
-    PeersInbox,
-)
+from tea.protocol.channels import Channel
 from tea.protocol.errors import Code
 from tea.protocol.operations import operations_of
 from tea.providers.base import Provider
@@ -56,7 +48,7 @@ LATER: Final = {
     "log": "-",
     "clock": "-",
 }
-"""What the design asks of a provider and no operation does yet. A test holds that every provider has its line."""
+"""What the design asks of a provider and no operation does yet."""
 
 KINDS: Final = {
     "CALL": "a call; it ends in exactly one REPLY or ERROR",
@@ -67,13 +59,6 @@ KINDS: Final = {
     "HELLO": "the first frame: versions and session (vsock), or what a worker is (socketpair)",
     "PING": "asks whether the other end is alive; vsock: for a CREDIT",
     "BYE": "the end: finish what is in hand, then close",
-}
-SIDES: Final = {
-    Channel.CONTROL: (("enclave", Control),),
-    Channel.ADAPTER: (("parent", Adapter), ("enclave", AdapterFeed)),
-    Channel.PEERS: (("parent", Peers), ("enclave", PeersInbox)),
-    Channel.FACADE: (("enclave", Facade),),
-    Channel.LOGS: (("parent", Logs),),
 }
 
 
@@ -98,6 +83,8 @@ def commands() -> dict[str, Any]:
             else:
                 found[full] = one
 
+    for point in importlib.metadata.entry_points(group=cli.GROUP):
+        point.load()  # teactl leaves out what it cannot load, and the documents must not
     walk("", typer.main.get_command(cli.build()))
     return dict(sorted(found.items()))
 
@@ -150,7 +137,7 @@ def provider_summary() -> str:
     """README and architecture: what each provider can do today, and what not yet."""
     return table(
         ("provider", "operations today", "left for later"),
-        ((name, ", ".join(cls.operations()), LATER[name]) for name, cls in providers().items()),
+        ((name, ", ".join(cls.operations()), LATER.get(name, "-")) for name, cls in providers().items()),
     )
 
 
@@ -232,11 +219,13 @@ def error_codes() -> str:
 
 
 def channels() -> str:
-    """The channels between an enclave and its parent."""
-    rows = []
-    for channel, sides in SIDES.items():
-        for side, interface in sides:
-            rows.append((int(channel), f"`{channel.name}`", side, ", ".join(operations_of(interface))))
+    """The channels between an enclave and its parent: each interface says in its docstring whose it is."""
+    rows: list[tuple[int, str, str, str]] = []
+    for interface in vars(channel_module).values():
+        said = re.match(r"([A-Z]+), answered by the (enclave|parent)", inspect.getdoc(interface) or "")
+        if isinstance(interface, type) and said is not None:
+            rows.append((int(Channel[said[1]]), f"`{said[1]}`", said[2], ", ".join(operations_of(interface))))
+    rows.sort(key=lambda row: row[0])
     return table(("number", "channel", "answered by", "operations"), rows)
 
 
@@ -318,12 +307,15 @@ SECTIONS: Final[dict[str, Callable[[], str]]] = {
     "teactl": teactl,
 }
 
-_SECTION: Final = re.compile(r"(<!-- generated: ([a-z ]+) -->\n)(.*?)(\n<!-- end -->)", re.DOTALL)
+_SECTION: Final = re.compile(r"<!-- generated: ([a-z0-9 ]+) -->\n((?:(?!<!-- ).*\n)*)<!-- end -->")
 
 
 def generated(text: str) -> str:
-    """A document's text with every generated section written anew. Raises `KeyError` on a section that is not there."""
-    return _SECTION.sub(lambda match: f"{match[1]}\n{SECTIONS[match[2]]()}\n{match[4]}", text)
+    """A document's text with every generated section written anew. Raises `KeyError` on an unknown section."""
+    opened = text.count("<!-- generated: ")
+    if not opened == text.count("<!-- end -->") == len(_SECTION.findall(text)):
+        raise ValueError("a generated section has no end, or another begins within it: see CONTRIBUTING.md, Documents")
+    return _SECTION.sub(lambda one: f"<!-- generated: {one[1]} -->\n\n{SECTIONS[one[1]]()}\n\n<!-- end -->", text)
 
 
 def outdated() -> Iterator[tuple[Path, str]]:

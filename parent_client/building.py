@@ -1,38 +1,49 @@
 """Building bundles: an actor's folder with its bundle.yaml becomes one signed file, the same bytes each time.
 
-May not: import the actor's code. Rule: docs/architecture.md, "Bundle, manifest, measured boot".
+May not: import the actor's code, or take in a file from outside of its folder.
+Rule: docs/architecture.md, "Bundle, manifest, measured boot".
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-import msgspec
-import yaml
-
-from tea.trust.bundle import ClaimsInput, build_archive, build_bundle, inspect_bundle
+from tea.trust import names
+from tea.trust.archive import MAX_TOTAL
+from tea.trust.bundle import MAX_BUNDLE, ClaimsInput, UnverifiedBundle, build_archive, build_bundle, inspect_bundle
+from tea.trust.claims import BundleCode, BundleError, SdkRange
 from tea.trust.keys import PrivateKey
+from tea.trust.manifest_yaml import read_yaml
+from tea.trust.schema import Field
 
-from .console import Refusal
+from .files import read_bytes, read_text, write_whole
+from .refusal import Refusal
 
 SUFFIX: Final = ".tea"
+VERSION: Final = "bundle/1"
+DESCRIPTION: Final = "bundle.yaml"
+INCLUDE: Final = ("**/*.py",)
+DEFAULT_SDK: Final = ">=0.1,<0.2"
+EPOCH_VARIABLE: Final = "SOURCE_DATE_EPOCH"
+_MOST: Final = 256
 
 
-class BundleSource(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+@dataclass(frozen=True)
+class BundleSource:
     """bundle.yaml: what an author says of an actor."""
 
-    tea: str
     name: str
     version: str
     entry: str
-    sdk: str = ">=0.1,<0.2"
-    capabilities: dict[str, tuple[str, ...]] = msgspec.field(default_factory=dict)
-    include: tuple[str, ...] = ("**/*.py",)
-    """Which files of the folder go in, as glob patterns; tests and conftest.py never do."""
+    sdk: str = DEFAULT_SDK
+    capabilities: dict[str, tuple[str, ...]] | None = None
+    include: tuple[str, ...] = INCLUDE
+    """Which files of the folder go in, as glob patterns; tests never do."""
 
 
 @dataclass(frozen=True)
@@ -46,42 +57,100 @@ class Built:
     source: BundleSource
 
 
+# ---- bundle.yaml -----------------------------------------------------------------------------------------------------
+
+
 def read_source(path: Path) -> BundleSource:
-    """Read a bundle.yaml. Raises `Refusal` that names the file and the key."""
+    """Read a bundle.yaml. Raises `Refusal`, or `ManifestError` that names file, line, found, expected and the mend."""
+    root = Field(read_yaml(read_text(path, DESCRIPTION), str(path)), "", str(path))
+    fields = root.mapping(("tea", "name", "version", "entry"), ("sdk", "capabilities", "include"))
+    fields["tea"].text(VERSION.__eq__, VERSION, mend=f"write `tea: {VERSION}`")
+    capabilities = fields["capabilities"].entries(most=_MOST) if "capabilities" in fields else {}
+    include = [one.text(_is_inside, "a pattern of files below this folder, such as **/*.py") for one in _items(fields)]
+    return BundleSource(
+        name=fields["name"].text(names.is_name, names.NAME_MEND),
+        version=fields["version"].text(names.is_version, names.SEMVER_MEND),
+        entry=fields["entry"].text(names.ENTRY.fullmatch, "module:Class"),
+        sdk=fields["sdk"].text(_is_range, f"comparators such as {DEFAULT_SDK}") if "sdk" in fields else DEFAULT_SDK,
+        capabilities={
+            target: asked.set_of(lambda one: one.text(names.OPERATION.fullmatch, "an operation"), least=1, most=_MOST)
+            for target, asked in capabilities.items()
+        },
+        include=tuple(include) or INCLUDE,
+    )
+
+
+def _items(fields: dict[str, Field]) -> list[Field]:
+    return fields["include"].items(most=_MOST) if "include" in fields else []
+
+
+def _is_inside(pattern: str) -> bool:
+    path = Path(pattern)
+    return bool(path.parts) and not path.is_absolute() and ".." not in path.parts and "\0" not in pattern
+
+
+def _is_range(text: str) -> bool:
     try:
-        data: Any = yaml.safe_load(path.read_text())
-        source = msgspec.convert(data, BundleSource)
-    except (yaml.YAMLError, msgspec.ValidationError, UnicodeDecodeError) as error:
-        raise Refusal(f"{path}: {error}") from None
-    if source.tea != "bundle/1":
-        raise Refusal(f"{path}: found `tea: {source.tea}`, expected `tea: bundle/1`")
-    return source
+        SdkRange.parse(text)
+    except BundleError:
+        return False
+    return True
+
+
+# ---- the files -------------------------------------------------------------------------------------------------------
 
 
 def source_files(folder: Path, source: BundleSource) -> dict[str, bytes]:
-    """The files that go in, by their name in the archive. Raises `Refusal` when there are none."""
+    """The files that go in, by their name in the archive. Raises `Refusal` when there are none, or one is a link out of
+    the folder.
+    """
     files: dict[str, bytes] = {}
+    inside = folder.resolve()
     for pattern in source.include:
-        for path in folder.glob(pattern):
+        for path in _matches(folder, pattern):
             name = path.relative_to(folder)
-            hidden = any(part.startswith((".", "__pycache__")) for part in name.parts)
-            if path.is_file() and not hidden and not path.name.startswith("test_") and path.name != "conftest.py":
-                files[name.as_posix()] = path.read_bytes()
+            if not path.is_file() or _is_left_out(name):
+                continue
+            if not path.resolve().is_relative_to(inside):
+                raise Refusal(f"{path} is a link to {path.resolve()}, expected a file below {folder}: copy it there")
+            files[name.as_posix()] = read_bytes(path, "source file", MAX_TOTAL)
     if not files:
-        raise Refusal(f"{folder} has no file that matches {', '.join(source.include)}")
+        raise Refusal(f"{folder}: found no file that matches {', '.join(source.include)}, expected at least one")
     return files
 
 
-def issued_at(folder: Path, names: list[str]) -> int:
-    """When the bundle says it was issued: SOURCE_DATE_EPOCH, else the time of its newest file: a rebuild is equal."""
-    given = os.environ.get("SOURCE_DATE_EPOCH")
-    if given is not None and given.isdigit():
+def _matches(folder: Path, pattern: str) -> Iterable[Path]:
+    try:
+        return sorted(folder.glob(pattern))
+    except (ValueError, NotImplementedError) as error:
+        raise Refusal(f"{folder}: the pattern {pattern!r} under `include` is none: {error}") from None
+
+
+def _is_left_out(name: Path) -> bool:
+    hidden = any(part.startswith(".") or part in ("__pycache__", "tests") for part in name.parts)
+    return hidden or name.name == "conftest.py" or name.stem.startswith("test_") or name.stem.endswith("_test")
+
+
+def issued_at(folder: Path, names_: Iterable[str]) -> int:
+    """When the bundle says it was issued: SOURCE_DATE_EPOCH, else the time of its newest file: a rebuild is equal.
+
+    Raises `Refusal` when SOURCE_DATE_EPOCH is set to something else than seconds.
+    """
+    given = os.environ.get(EPOCH_VARIABLE)
+    if given:
+        if not (given.isascii() and given.isdigit() and len(given) <= 15):
+            raise Refusal(f"found {EPOCH_VARIABLE}={given[:40]!r}, expected whole seconds since 1970: unset or mend it")
         return int(given)
-    return max(int((folder / name).stat().st_mtime) for name in [*names, "bundle.yaml"] if (folder / name).exists())
+    return max(int((folder / name).stat().st_mtime) for name in names_)
+
+
+# ---- bundles ---------------------------------------------------------------------------------------------------------
 
 
 def build(description: Path, key: PrivateKey, out: Path, *, not_after: int | None = None) -> Built:
-    """Build and sign one bundle into a folder. Raises `Refusal`, or `BundleError` as the verifier would."""
+    """Build and sign one bundle into a folder. Raises `Refusal`, `ManifestError` about bundle.yaml, or `BundleError` as
+    the verifier would.
+    """
     source = read_source(description)
     folder = description.parent
     files = source_files(folder, source)
@@ -89,27 +158,47 @@ def build(description: Path, key: PrivateKey, out: Path, *, not_after: int | Non
         name=source.name,
         version=source.version,
         entry=source.entry,
-        issued_at=issued_at(folder, list(files)),
-        capabilities=source.capabilities,
+        issued_at=issued_at(folder, [*files, description.name]),
+        capabilities=source.capabilities or {},
         sdk=source.sdk,
         not_after=not_after,
     )
-    data = build_bundle(build_archive(files), claims, key)
-    out.mkdir(parents=True, exist_ok=True)
+    try:
+        data = build_bundle(build_archive(files), claims, key)
+    except BundleError as error:
+        raise BundleError(BundleCode(error.code), f"{description}: {error.sentence}") from None
     path = out / f"{source.name}-{source.version}{SUFFIX}"
-    path.write_bytes(data)
+    write_whole(path, data)
     return Built(path, hashlib.sha256(data).digest(), len(data), source)
 
 
-def find_bundles(folder: Path) -> dict[tuple[str, str], Path]:
-    """The bundle files of a folder by (name, version), as their unverified claims say."""
-    found: dict[tuple[str, str], Path] = {}
+def read_bundle_file(path: Path) -> bytes:
+    """The bytes of a bundle file. Raises `Refusal` when they are too many for one."""
+    return read_bytes(path, "bundle", MAX_BUNDLE)
+
+
+def find_bundles(folder: Path) -> dict[tuple[str, str], tuple[Path, UnverifiedBundle]]:
+    """The bundle files of a folder by (name, version), as their unverified claims say.
+
+    Raises `Refusal` that names a file which is no bundle, or two with different bytes under one name and version.
+    """
+    found: dict[tuple[str, str], tuple[Path, UnverifiedBundle]] = {}
     for path in sorted(folder.glob(f"*{SUFFIX}")):
-        claims = inspect_bundle(path.read_bytes()).claims
-        found[claims.name, claims.version] = path
+        try:
+            bundle = inspect_bundle(read_bundle_file(path))
+        except BundleError as error:
+            raise Refusal(f"{path}: {error}; build it again, or remove it", code=error.code.value) from None
+        name = (bundle.claims.name, bundle.claims.version)
+        before = found.setdefault(name, (path, bundle))
+        if before[1].digest != bundle.digest:
+            raise Refusal(f"{before[0]} and {path} are both {' '.join(name)}, with other bytes: remove one of them")
     return found
 
 
 def bundles_by_digest(folder: Path) -> dict[bytes, Path]:
     """The bundle files of a folder by their SHA-256."""
-    return {hashlib.sha256(path.read_bytes()).digest(): path for path in sorted(folder.glob(f"*{SUFFIX}"))}
+    found: dict[bytes, Path] = {}
+    for path in sorted(folder.glob(f"*{SUFFIX}")):
+        with path.open("rb") as file:
+            found[hashlib.file_digest(file, "sha256").digest()] = path
+    return found

@@ -24,20 +24,29 @@ from tea.protocol.channels import (
     HostStatus,
     Logs,
     Peers,
+    Release,
 )
 from tea.protocol.errors import CallError, Code
 from tea.protocol.transport.address import Address
 from tea.protocol.transport.endpoint import Endpoint
 from tea.protocol.transport.server import Server, listen
 
+from .files import private_folder
 from .hub import Hub, Relay
 from .log_book import LogBook
 from .operator import ClientStatus, LogPage, Operator, Push
 from .pushing import push
-from .registry import socket_folder
+from .registry import OPERATOR_SOCKET, socket_folder
+from .release_relay import NoRelease
 
 STATUS_SECONDS: Final = 5.0
 CALL_SECONDS: Final = 35.0
+"""A little more than the host gives an actor, so that its answer, not ours, says what was late."""
+MAX_DRAIN: Final = 60.0
+STOP_SECONDS: Final = 10.0
+"""For the enclave to end after its drain."""
+ANSWER_SECONDS: Final = 0.1
+"""For the answer to whoever asked for the end to leave."""
 
 
 @dataclass(frozen=True)
@@ -61,18 +70,19 @@ class ClientConfig:
 def unix_config(
     name: str, folder: Path, peers: Mapping[str, Path] | None = None, chain: str | None = None
 ) -> ClientConfig:
-    """A configuration with all sockets in one folder; `peers` are the other clients' folders."""
+    """A configuration with all sockets in one folder, made when it is missing; `peers` are the other clients' folders.
+
+    Raises `PermissionError` when others can write to the folder.
+    """
 
     def at(where: Path, file: str) -> Address:
-        sockets = socket_folder(where)
-        sockets.mkdir(parents=True, exist_ok=True, mode=0o700)
-        return Address.parse(f"unix:{sockets / file}")
+        return Address.parse(f"unix:{socket_folder(where) / file}")
 
     return ClientConfig(
         name=name,
-        folder=folder,
+        folder=private_folder(folder.absolute()),
         enclave=at(folder, "enclave.sock"),
-        operator=at(folder, "operator.sock"),
+        operator=at(folder, OPERATOR_SOCKET),
         relay=at(folder, "peer.sock"),
         peers={peer: at(path, "peer.sock") for peer, path in (peers or {}).items()},
         chain=chain,
@@ -82,26 +92,34 @@ def unix_config(
 class RuntimeClient(Operator):
     """One enclave's runtime client. `adapter` answers ADAPTER; None: the enclave gets no chain state."""
 
-    def __init__(self, config: ClientConfig, adapter: Adapter | None = None) -> None:
+    def __init__(self, config: ClientConfig, adapter: Adapter | None = None, release: Release | None = None) -> None:
         self.config = config
         self._adapter = adapter
+        self._release = release or NoRelease()
         self._hub = Hub(config.name, config.peers)
         self._logs = LogBook(config.folder / "log.jsonl")
         self._enclave: Endpoint | None = None
+        self._connections = 0
         self._servers: list[Server] = []
+        self._watching: set[asyncio.Task[None]] = set()
         self._height: int | None = None
+        self._pushing = asyncio.Lock()
         self._pushed = (0, 0.0)
         self._stopped = asyncio.Event()
 
     # -- life --------------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Listen for the enclave, the operator and other clients."""
-        self._servers = [
-            await listen(self.config.enclave, self._enclave_came, exclusive=True),
-            await listen(self.config.operator, self._operator_came),
-            await listen(self.config.relay, self._relay_came),
-        ]
+        """Listen for the enclave, the operator and other clients, and dial these. Raises `OSError`."""
+        try:
+            # The operator's socket first: a second client of the same folder ends here, before it takes the enclave.
+            self._servers.append(await listen(self.config.operator, self._operator_came))
+            self._servers.append(await listen(self.config.relay, self._relay_came))
+            self._servers.append(await listen(self.config.enclave, self._enclave_came, exclusive=True))
+        except BaseException:
+            await self.close()
+            raise
+        self._hub.start()
 
     async def run(self) -> None:
         """Serve until `stop`."""
@@ -113,11 +131,10 @@ class RuntimeClient(Operator):
 
     async def close(self) -> None:
         """Stop listening and close every connection."""
-        for server in self._servers:
-            await server.close()
+        await asyncio.gather(*(server.close() for server in self._servers))
         await self._hub.close()
-        if self._enclave is not None:
-            await self._enclave.close()
+        if self._watching:
+            await asyncio.wait(self._watching)
         self._logs.close()
 
     def request_stop(self) -> None:
@@ -127,11 +144,25 @@ class RuntimeClient(Operator):
     def _enclave_came(self, endpoint: Endpoint) -> None:
         # One enclave a client: the listener is exclusive, so a new one has replaced the one before.
         self._enclave = endpoint
+        self._connections += 1
         endpoint.serve(Channel.LOGS, Logs, self._logs)
         endpoint.serve(Channel.PEERS, Peers, self._hub)
+        endpoint.serve(Channel.RELEASE, Release, self._release)
         if self._adapter is not None:
             endpoint.serve(Channel.ADAPTER, Adapter, self._adapter)
         self._hub.attach(endpoint)
+        task = asyncio.get_running_loop().create_task(self._watch(endpoint))
+        self._watching.add(task)
+        task.add_done_callback(self._watching.discard)
+
+    async def _watch(self, endpoint: Endpoint) -> None:
+        self._logs.note("info", "the enclave has connected")
+        await endpoint.closed.wait()
+        why = "" if endpoint.reason is None else f": {endpoint.reason.sentence}"
+        self._logs.note("warning", f"the enclave is gone{why}")
+        if self._enclave is endpoint:
+            self._enclave = None
+            self._hub.attach(None)
 
     def _operator_came(self, endpoint: Endpoint) -> None:
         endpoint.serve(Channel.OPERATOR, Operator, self)
@@ -142,11 +173,9 @@ class RuntimeClient(Operator):
     def finalized(self, head: Head) -> None:
         """The adapter saw a new finalized head: tell the enclave."""
         self._height = head.height
-        if self._enclave is not None and not self._enclave.closed.is_set():
-            try:
-                self._enclave.tell(Channel.ADAPTER, AdapterFeed, "finalized", head)
-            except CallError:
-                pass  # the enclave polls as well; a push that does not fit is not worth a queue
+        if self._enclave is not None:
+            # Not waited for: the enclave polls as well, and a head that does not fit is not worth a queue.
+            self._enclave.tell(Channel.ADAPTER, AdapterFeed, "finalized", head)
 
     # -- OPERATOR ----------------------------------------------------------------------------------------------
 
@@ -168,16 +197,23 @@ class RuntimeClient(Operator):
             peers=self._hub.status(),
             pushed_bytes=self._pushed[0],
             pushed_seconds=self._pushed[1],
+            connections=self._connections,
+            unknown_peer=self._hub.unknown,
+            undelivered=self._hub.undelivered,
+            log_lost=self._logs.lost,
         )
 
     async def push(self, settings: Push) -> Activation:
-        pushed = await push(
-            self._connected(),
-            settings.manifest,
-            settings.approver_changes,
-            settings.environment,
-            [Path(path) for path in settings.bundles],
-        )
+        paths = [Path(path) for path in settings.bundles]
+        for path in paths:
+            if not path.is_absolute():
+                raise CallError(Code.INVALID, f"the bundle's path {path} is relative, expected an absolute one")
+        if self._pushing.locked():
+            raise CallError(Code.CONFLICT, "another push to this enclave is under way: wait for it")
+        async with self._pushing:
+            pushed = await push(
+                self._connected(), settings.manifest, settings.approver_changes, settings.environment, paths
+            )
         self._pushed = (pushed.sent_bytes, pushed.seconds)
         return pushed.activation
 
@@ -199,15 +235,21 @@ class RuntimeClient(Operator):
         return await self._logs.page(start, wait)
 
     async def stop(self, drain: float) -> None:
-        if self._enclave is not None and not self._enclave.closed.is_set():
-            try:
-                await self._enclave.call(Channel.CONTROL, Control, "shutdown", drain, timeout=STATUS_SECONDS)
-            except CallError:
-                pass  # it is gone or going: what was asked for
-        asyncio.get_running_loop().call_later(0.1, self.request_stop)
+        if not 0 <= drain <= MAX_DRAIN:
+            raise CallError(Code.INVALID, f"a drain takes 0 to {MAX_DRAIN:g} seconds, not {drain:g}")
+        try:
+            enclave = self._enclave
+            if enclave is not None:
+                await enclave.call(Channel.CONTROL, Control, "shutdown", drain, timeout=STATUS_SECONDS)
+                # The actors that drain still need their parent: it goes last.
+                await asyncio.wait_for(enclave.closed.wait(), drain + STOP_SECONDS)
+        except (CallError, TimeoutError):
+            pass  # it is gone or going: what was asked for
+        finally:
+            asyncio.get_running_loop().call_later(ANSWER_SECONDS, self.request_stop)
 
     def _connected(self) -> Endpoint:
-        if self._enclave is None or self._enclave.closed.is_set():
+        if self._enclave is None:
             raise CallError(
                 Code.UNAVAILABLE,
                 f"the enclave of {self.config.name} is not connected: start it, or look at its console",

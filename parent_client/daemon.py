@@ -20,6 +20,7 @@ from tea.protocol.channels import Adapter, BlockChanges, Head
 from tea.protocol.errors import CallError, Code
 
 from .client import RuntimeClient, unix_config
+from .release_relay import ReleaseRelay
 
 Wrap = Callable[[Adapter], Adapter]
 
@@ -53,6 +54,7 @@ def parser(prog: str) -> argparse.ArgumentParser:
     made.add_argument("--chain", help="URL of an EVM node's JSON-RPC")
     made.add_argument("--watch", type=Path, help="JSON file: what of the chain is watched; touched accounts by default")
     made.add_argument("--finality", choices=["finalized", "latest"], default="finalized", help="which head to follow")
+    made.add_argument("--release", help="release service for secrets: http://HOST:PORT, https://... or unix:/PATH")
     made.add_argument("--poll", type=float, default=0.5, help="seconds between looks at the chain's head")
     return made
 
@@ -71,9 +73,10 @@ def run(arguments: argparse.Namespace, wrap: Wrap | None = None) -> int:
 
 async def _serve(arguments: argparse.Namespace, wrap: Wrap | None) -> None:
     config = unix_config(arguments.name, arguments.folder, dict(arguments.peer), arguments.chain)
+    release = ReleaseRelay(arguments.release) if arguments.release is not None else None
     loop = asyncio.get_running_loop()
     if arguments.chain is None:
-        client = RuntimeClient(config, NoChain())
+        client = RuntimeClient(config, NoChain(), release)
         _end_on_signals(loop, client)
         await client.run()
         return
@@ -83,7 +86,7 @@ async def _serve(arguments: argparse.Namespace, wrap: Wrap | None) -> None:
     watch = Watch() if arguments.watch is None else msgspec.json.decode(arguments.watch.read_bytes(), type=Watch)
     source = EvmSource(arguments.chain, watch, finality=arguments.finality)
     chain = ChainAdapter(source, log=_say, poll=arguments.poll)
-    client = RuntimeClient(config, chain if wrap is None else wrap(chain))
+    client = RuntimeClient(config, chain if wrap is None else wrap(chain), release)
     chain.on_finalized = client.finalized
     _end_on_signals(loop, client)
     following = loop.create_task(chain.run())

@@ -22,7 +22,7 @@ _FOLDER_MODE: Final = 0o700
 
 
 def read_bytes(path: Path, what: str, limit: int) -> bytes:
-    """The bytes of a file that is `what` and has at most `limit` bytes. Raises `Refusal`, or `OSError` with the path."""
+    """The bytes of a file, at most `limit`. `what` it should be stands in the `Refusal`. Raises `OSError` as well."""
     with path.open("rb") as file:
         data = file.read(limit + 1)
     if len(data) > limit:

@@ -12,11 +12,15 @@ from typing import Final
 
 from tea.trust.keys import PrivateKey, PublicKey
 
-from .console import Refusal
+from .files import private_folder, read_text, write_new
+from .refusal import Refusal
 from .registry import default_registry
 
 DEVELOPMENT: Final = "dev"
 """Name of the key that the shipped actors and manifests are signed with on this machine; made on first use."""
+PRIVATE, PUBLIC = ".pem", ".pub"
+MAX_KEY_FILE: Final = 64 << 10
+_OTHERS: Final = 0o077
 
 
 def key_folder() -> Path:
@@ -26,46 +30,79 @@ def key_folder() -> Path:
 
 def write_key(name: str, key: PrivateKey, folder: Path, password: bytes | None = None) -> tuple[Path, Path]:
     """Write NAME.pem (mode 0600) and NAME.pub; their paths. Raises `Refusal` when one is there already."""
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    private, public = folder / f"{name}.pem", folder / f"{name}.pub"
-    if private.exists() or public.exists():
-        raise Refusal(f"{private} is there already: choose another name, or remove it if nothing was signed with it")
-    descriptor = os.open(private, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(key.to_pem(password))
-    public.write_text(key.public.text + "\n")
+    if not folder.is_dir():
+        private_folder(folder)
+    private, public = folder / f"{name}{PRIVATE}", folder / f"{name}{PUBLIC}"
+    try:
+        for path in (private, public):
+            if os.path.lexists(path):
+                raise FileExistsError(0, "", str(path))
+        write_new(private, key.to_pem(password), 0o600)
+        write_new(public, f"{key.public.text}\n".encode(), 0o644)
+    except FileExistsError as error:
+        raise Refusal(
+            f"{error.filename2 or error.filename} is there already: choose another name, or remove it if nothing was "
+            "signed with it"
+        ) from None
     return private, public
 
 
-def _find(name: str, suffix: str) -> Path:
-    path = Path(name)
-    if path.is_file():
-        return path
-    path = key_folder() / f"{name}{suffix}"
-    if path.is_file():
-        return path
-    raise Refusal(f"no key {name}: neither a file of that name nor {path}; `teactl key new {name}` makes one")
+def read_password(path: Path | None) -> bytes | None:
+    """A key's password: the first line of a file. None: no file. Raises `Refusal` on an empty one or one that others
+    can read.
+    """
+    if path is None:
+        return None
+    lines = _read_secret(path).splitlines()
+    if not lines or not lines[0]:
+        raise Refusal(f"{path}: found an empty first line, expected the key's password on it")
+    return lines[0]
 
 
 def read_private(name: str, password_file: Path | None = None) -> PrivateKey:
     """A private key by path or by name. Raises `Refusal`, or `SigningError` when the file holds no key of ours."""
-    path = _find(name, ".pem")
-    if stat.S_IMODE(path.stat().st_mode) & 0o077:
-        raise Refusal(f"{path} can be read by others: chmod 600 {path}")
-    password = password_file.read_bytes().rstrip(b"\n") if password_file is not None else None
-    return PrivateKey.from_pem(path.read_bytes(), password)
+    return PrivateKey.from_pem(_read_secret(_find(name, PRIVATE)), read_password(password_file))
 
 
 def read_public(name: str) -> PublicKey:
     """A public key: its text, or a .pub file by path or by name. Raises `Refusal` or `SigningError`."""
     if name.startswith(("ed25519:", "p384:")):
         return PublicKey.parse(name)
-    return PublicKey.parse(_find(name, ".pub").read_text().strip())
+    return PublicKey.parse(read_text(_find(name, PUBLIC), "public key (NAME.pub)", MAX_KEY_FILE).strip())
 
 
 def development_key() -> PrivateKey:
     """This machine's development key, made on first use. It proves nothing to anybody else."""
     folder = key_folder()
-    if not (folder / f"{DEVELOPMENT}.pem").is_file():
-        write_key(DEVELOPMENT, PrivateKey.generate(), folder)
-    return read_private(str(folder / f"{DEVELOPMENT}.pem"))
+    path = folder / f"{DEVELOPMENT}{PRIVATE}"
+    if not path.is_file():
+        try:
+            write_key(DEVELOPMENT, PrivateKey.generate(), folder)
+        except Refusal:
+            if not path.is_file():
+                raise  # else another process made it just now: use that one
+    return read_private(str(path))
+
+
+def _find(name: str, suffix: str) -> Path:
+    # A bare name is a key's name first: a file that happens to lie in the working folder must not take its place.
+    path = Path(name)
+    named = key_folder() / f"{name}{suffix}"
+    is_bare = path.name == name
+    if is_bare and named.is_file():
+        return named
+    if path.is_file():
+        return path
+    made = f"; `teactl key new {name}` makes one" if is_bare else ""
+    raise Refusal(f"no key {name}: found neither a file of that name nor {named}{made}")
+
+
+def _read_secret(path: Path) -> bytes:
+    with path.open("rb") as file:
+        found = os.fstat(file.fileno())
+        if stat.S_ISREG(found.st_mode) and stat.S_IMODE(found.st_mode) & _OTHERS:
+            raise Refusal(
+                f"{path}: found mode {stat.S_IMODE(found.st_mode):04o}, which lets others read it, expected 0600: "
+                f"chmod 600 {path}"
+            )
+        return file.read(MAX_KEY_FILE)

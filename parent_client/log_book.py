@@ -1,13 +1,14 @@
 """The enclave's log on the parent: a file of JSON lines, and the newest records in memory for whoever follows.
 
-May not: be evidence; it is whatever the enclave chose to say and the parent chose to keep. May not grow: an enclave that
-floods fills its own share and no more. Rule: docs/architecture.md, "Processes".
+May not: be evidence; it is whatever the enclave chose to say and the parent chose to keep. May not grow without bound,
+however an enclave floods. Rule: docs/architecture.md, "Processes".
 """
 
 from __future__ import annotations
 
 import asyncio
 import collections
+import errno
 import os
 import time
 from pathlib import Path
@@ -65,7 +66,7 @@ class LogBook(Logs):
         self._keep([_bounded(LogRecord(time.time(), level, OWN, message, {}))])
 
     async def page(self, start: int, wait: float) -> LogPage:
-        """Records from number `start`, a negative one counted from the end; waits for the first up to `wait` seconds."""
+        """Records from number `start`, a negative one counted from the end; waits up to `wait` seconds for one."""
         if start < 0:
             start = max(0, self._next + start)
         if start >= self._next and wait > 0:
@@ -108,11 +109,15 @@ class LogBook(Logs):
 
     def _write(self, data: bytes) -> None:
         if self._size and self._size + len(data) > self._max_file:
-            self._file.close()
             self._path.replace(self._path.with_name(f"{self._path.name}.1"))
+            full = self._file
             self._file, self._size = self._open()
-        self._file.write(data)
-        self._size += len(data)
+            full.close()
+        written = self._file.write(data)
+        if written < len(data):
+            os.ftruncate(self._file.fileno(), self._size)  # half a line would spoil the next one
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._path))
+        self._size += written
 
     def _open(self) -> tuple[BinaryIO, int]:
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -131,9 +136,8 @@ def _bounded(record: LogRecord) -> LogRecord:
             fields["..."] = f"{len(record.fields) - len(fields)} fields are too long and were left out"
             break
         fields[key] = value
-    return LogRecord(
-        moment, _cut(record.level, _MAX_LEVEL), _cut(record.source, _MAX_SOURCE), _cut(record.message, _MAX_MESSAGE), fields
-    )
+    level, source = _cut(record.level, _MAX_LEVEL), _cut(record.source, _MAX_SOURCE)
+    return LogRecord(moment, level, source, _cut(record.message, _MAX_MESSAGE), fields)
 
 
 def _cut(text: str, most: int) -> str:

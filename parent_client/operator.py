@@ -36,11 +36,20 @@ class ClientStatus(msgspec.Struct, frozen=True):
     """Newest finalized height that the adapter has seen."""
     peers: tuple[PeerStatus, ...]
     pushed_bytes: int
+    """Of the last push: what was not in the enclave already."""
     pushed_seconds: float
+    connections: int = 0
+    """How often an enclave has dialled in since the client started; a resumed connection does not count."""
+    unknown_peer: int = 0
+    """Messages of the enclave to peers that this client does not know."""
+    undelivered: int = 0
+    """Messages of other clients that the enclave could not take."""
+    log_lost: int = 0
+    """Log records that the file does not have."""
 
 
 class Push(msgspec.Struct, frozen=True, array_like=True):
-    """What to push: the approved manifest, approver changes, environment, and paths of bundle files."""
+    """What to push: the approved manifest, approver changes, environment, and absolute paths of bundle files."""
 
     manifest: bytes
     approver_changes: tuple[bytes, ...]
@@ -49,7 +58,7 @@ class Push(msgspec.Struct, frozen=True, array_like=True):
 
 
 class LogPage(msgspec.Struct, frozen=True):
-    """Log records from `start` on, and where to ask next."""
+    """Log records from `start` on, at most 500 and about 400 KiB, and where to ask next."""
 
     records: tuple[LogRecord, ...]
     next: int
@@ -67,7 +76,7 @@ class Operator:
 
     @operation
     async def push(self, settings: Push) -> Activation:
-        """Push settings and activate them. Refusals come as the enclave gave them."""
+        """Push settings and activate them. Refusals come as the enclave gave them; CONFLICT while another push runs."""
         raise NotImplementedError
 
     @operation
@@ -87,10 +96,13 @@ class Operator:
 
     @operation
     async def logs(self, start: int, wait: float) -> LogPage:
-        """Log records from number `start`; waits up to `wait` seconds (at most 30) for the first one."""
+        """Log records from number `start`; waits up to `wait` seconds (at most 30) for the first one.
+
+        A negative `start` counts from the end: -20 for the newest twenty.
+        """
         raise NotImplementedError
 
     @operation
     async def stop(self, drain: float) -> None:
-        """Shut the enclave down (draining at most `drain` seconds), then end the client."""
+        """Shut the enclave down (draining at most `drain` seconds, 0 to 60), then end the client."""
         raise NotImplementedError

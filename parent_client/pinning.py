@@ -8,66 +8,69 @@ that name and version; `members: pin` under `ra` takes the slots that are given.
 
 from __future__ import annotations
 
-import hashlib
-import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import yaml
 
 from tea.trust.keys import PublicKey
+from tea.trust.manifest_yaml import read_yaml
 
 from .building import find_bundles
-from .console import Refusal
+from .refusal import Refusal
 
 PIN: Final = "pin"
 
 
 def pin(text: str, filename: str, *, issuer: PublicKey, bundles: Path, members: Mapping[str, str] | None = None) -> str:
-    """The manifest's text with every `pin` filled in. Raises `Refusal` that names what could not be.
+    """The manifest's text with every `pin` filled in. Raises `Refusal` or `ManifestError` that names what could not be.
 
     `members` maps slots to their PCR4 in hex.
     """
-    try:
-        tree: Any = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise Refusal(f"{filename}: {error}") from None
-    found = find_bundles(bundles)
-    digests: dict[str, str] = {}
-    actors = tree.get("actors") if isinstance(tree, dict) else None
-    for name, actor in (actors or {}).items():
-        if isinstance(actor, dict) and actor.get("bundle") == PIN:
-            version = str(actor.get("version"))
-            path = found.get((name, version))
-            if path is None:
-                raise Refusal(
-                    f"{filename}: actors.{name}: no bundle {name} {version} in {bundles}: build it with "
-                    f"`teactl bundle build`"
-                )
-            digests[name] = hashlib.sha256(path.read_bytes()).hexdigest()
-    return _fill(text, filename, issuer, digests, members)
+    # Refuses what no manifest may hold (aliases, depth, keys twice), with its line, before anything is looked up.
+    read_yaml(text, filename)
+    root = yaml.compose(text, Loader=yaml.SafeLoader)
+    places: list[tuple[yaml.ScalarNode, str]] = []
+    for _, entry in _entries(_at(root, "issuers")):
+        if key := _pin_at(entry, "key"):
+            places.append((key, f'"{issuer.text}"'))
+    entries = _entries(_at(root, "actors"))
+    actors = [(name, entry, place) for name, entry in entries if (place := _pin_at(entry, "bundle"))]
+    found = find_bundles(bundles) if actors else {}
+    for name, entry, place in actors:
+        version = _at(entry, "version")
+        said = version.value if isinstance(version, yaml.ScalarNode) else "without a version"
+        if (name, said) not in found:
+            raise Refusal(
+                f"{filename}:{place.start_mark.line + 1}: actors.{name}: found no bundle {name} {said} in {bundles}, "
+                "expected one: build it with `teactl bundle build`"
+            )
+        places.append((place, f"sha256:{found[name, said][1].digest.hex()}"))
+    if slots := _pin_at(_at(root, "ra"), "members"):
+        if not members:
+            raise Refusal(
+                f"{filename}:{slots.start_mark.line + 1}: found `members: pin` and no network with slots: name it with "
+                "--network, or write the members out"
+            )
+        between = ",\n" + " " * (slots.start_mark.column + 1)
+        places.append((slots, "{" + between.join(f'{slot}: {{pcr4: "{it}"}}' for slot, it in members.items()) + "}"))
+    # From the end on, so that the places before stay where they are.
+    for node, value in sorted(places, key=lambda place: -place[0].start_mark.index):
+        text = text[: node.start_mark.index] + value + text[node.end_mark.index :]
+    return text
 
 
-def _fill(
-    text: str, filename: str, issuer: PublicKey, digests: Mapping[str, str], members: Mapping[str, str] | None
-) -> str:
-    lines: list[str] = []
-    section = actor = ""
-    for number, line in enumerate(text.splitlines(), 1):
-        if top := re.match(r"([a-z_]+):", line):
-            section = top[1]
-        elif section == "actors" and (named := re.match(r"  ([a-z0-9-]+):", line)):
-            actor = named[1]
-        if section == "issuers":
-            line = re.sub(r"\bkey: pin\b", f'key: "{issuer.text}"', line)
-        elif section == "actors" and re.search(r"\bbundle: pin\b", line):
-            line = re.sub(r"\bbundle: pin\b", f"bundle: sha256:{digests[actor]}", line)
-        elif section == "ra" and re.search(r"\bmembers: pin\b", line):
-            if members is None:
-                raise Refusal(f"{filename}:{number}: `members: pin` needs a network's slots: use --network")
-            indent = " " * (len(line) - len(line.lstrip()) + 2)
-            slots = [f'{indent}{slot}: {{pcr4: "{value}"}}' for slot, value in members.items()]
-            line = "\n".join([re.sub(r"\bmembers: pin\b", "members:", line), *slots])
-        lines.append(line)
-    return "\n".join(lines) + "\n"
+def _entries(node: yaml.Node | None) -> Iterator[tuple[str, yaml.Node]]:
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            yield str(key.value), value
+
+
+def _at(node: yaml.Node | None, name: str) -> yaml.Node | None:
+    return next((value for key, value in _entries(node) if key == name), None)
+
+
+def _pin_at(node: yaml.Node | None, name: str) -> yaml.ScalarNode | None:
+    found = _at(node, name)
+    return found if isinstance(found, yaml.ScalarNode) and found.value == PIN else None

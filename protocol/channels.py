@@ -24,6 +24,7 @@ class Channel(enum.IntEnum):
     LOGS = 5
     OPERATOR = 6
     """Never crosses vsock: `teactl` towards the runtime client, on the parent."""
+    RELEASE = 7
 
 
 class BundleOffer(msgspec.Struct, frozen=True, array_like=True):
@@ -56,6 +57,8 @@ class ActorStatus(msgspec.Struct, frozen=True):
     in_flight: int
     operations: tuple[str, ...] = ()
     last_error: str | None = None
+    refused: dict[str, int] = {}
+    """What its code tried and was refused: system calls by name, links that it was not given, missed deadlines."""
 
 
 class ProviderStatus(msgspec.Struct, frozen=True):
@@ -85,6 +88,8 @@ class HostStatus(msgspec.Struct, frozen=True):
     dead_letters: int
     actors: tuple[ActorStatus, ...]
     providers: tuple[ProviderStatus, ...]
+    sandbox: tuple[str, ...] = ()
+    """The sandbox's layers and whether this kernel grants them; known when the first manifest was approved."""
 
 
 class Attestation(msgspec.Struct, frozen=True, array_like=True):
@@ -240,6 +245,20 @@ class Facade:
     @operation
     async def request(self, method: str, path: str, headers: dict[str, str], body: bytes) -> bytes:
         """Answers UNAVAILABLE until there is a facade."""
+        raise NotImplementedError
+
+
+class Release:
+    """RELEASE, answered by the parent: it carries bytes to a release service and back, and can read none of them."""
+
+    @operation
+    async def challenge(self) -> bytes:
+        """A fresh nonce of the service (`tea.trust.release.Challenge`)."""
+        raise NotImplementedError
+
+    @operation
+    async def release(self, request: bytes) -> bytes:
+        """Carry an attested request; the sealed and signed answer. A refusal is UNTRUSTED, with the service's code."""
         raise NotImplementedError
 
 

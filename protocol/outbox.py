@@ -56,11 +56,6 @@ class Outbox:
         """Frames that are not yet written on the present stream."""
         return len(self._waiting)
 
-    @property
-    def sent(self) -> int:
-        """How many frames were ever written on any stream."""
-        return self._highest_written
-
     def open_window(self, frames: int, size: int) -> None:
         """What the other end's HELLO announced: requests, and bytes of requests, that it takes without consuming."""
         self._window_frames, self._window_bytes = frames, size

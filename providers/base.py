@@ -62,10 +62,24 @@ class Attester(Protocol):
         speaker: tuple[str, bytes] | None = None,
         nonce: bytes | None = None,
         public_key: bytes | None = None,
+        on_behalf: tuple[str, bytes] | None = None,
     ) -> tuple[bytes, bytes]:
         """(attestation document, canonical statement) for a statement that the host composes.
 
-        `speaker` is (actor, bundle digest), or None when the host itself speaks. At most 512 bytes of nonce.
+        `speaker` is (actor, bundle digest), or None when the host itself speaks. At most 512 bytes of nonce. The key in
+        the document is the host's sealing key unless `public_key` is given. `on_behalf` is the actor for which the host
+        speaks, as (actor, bundle digest): one that starts under the next revision speaks as that revision.
+        """
+        ...
+
+    def manifest_for(self, actor: str, bundle: bytes) -> bytes | None:
+        """SHA-384 of the manifest under which this actor (bundle digest) runs or starts; None when there is none."""
+        ...
+
+    def open_sealed(self, sealed: bytes, *, purpose: str, actor: str, bundle: bytes) -> bytes:
+        """What was sealed to this boot's key, for this purpose and actor, under the manifest it runs or starts under.
+
+        Raises `tea.trust.sealing.SealError`.
         """
         ...
 

@@ -14,10 +14,11 @@ from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
-from tea.protocol.channels import Adapter, AdapterFeed, Channel, Facade, Logs, Peers, PeersInbox
+from tea.protocol.channels import Adapter, AdapterFeed, Channel, Facade, Logs, Peers, PeersInbox, Release
 from tea.protocol.errors import CallError, Code
 from tea.protocol.operations import Operation, operations_of
 from tea.trust import pcr
+from tea.trust.sealing import SealingKey
 from tea.trust.statement import Speaker, Statement
 
 from .base import Attester, Call, Config, Provider
@@ -28,7 +29,12 @@ P = TypeVar("P", bound=Provider[Any])
 
 EPOCH = 1_800_000_000.0
 """Where virtual time starts: seconds since the epoch."""
-_PARENT_SIDE: Mapping[int, type] = {Channel.ADAPTER: Adapter, Channel.PEERS: Peers, Channel.LOGS: Logs}
+_PARENT_SIDE: Mapping[int, type] = {
+    Channel.ADAPTER: Adapter,
+    Channel.PEERS: Peers,
+    Channel.LOGS: Logs,
+    Channel.RELEASE: Release,
+}
 _ENCLAVE_SIDE: Mapping[int, type] = {
     Channel.ADAPTER: AdapterFeed,
     Channel.PEERS: PeersInbox,
@@ -119,6 +125,7 @@ class SimulatedAttester:
         self.device = SimulatedNsm(credential, self.module_id, image, clock)
         self._nsm = Nsm(self.device)
         self._nsm.lock_pcrs(19)
+        self.sealing_key = SealingKey.generate()
 
     def pcrs(self) -> Mapping[int, tuple[bool, bytes]]:
         described = ((index, self._nsm.describe_pcr(index)) for index in range(32))
@@ -135,6 +142,7 @@ class SimulatedAttester:
         speaker: tuple[str, bytes] | None = None,
         nonce: bytes | None = None,
         public_key: bytes | None = None,
+        on_behalf: tuple[str, bytes] | None = None,
     ) -> tuple[bytes, bytes]:
         statement = Statement(
             kind=kind,
@@ -146,7 +154,14 @@ class SimulatedAttester:
             speaker=None if speaker is None else Speaker(*speaker),
             body=body,
         )
-        return self._nsm.attestation(statement.digest, nonce, public_key), statement.encode()
+        key = public_key if public_key is not None else self.sealing_key.public
+        return self._nsm.attestation(statement.digest, nonce, key), statement.encode()
+
+    def manifest_for(self, actor: str, bundle: bytes) -> bytes | None:
+        return self.manifest
+
+    def open_sealed(self, sealed: bytes, *, purpose: str, actor: str, bundle: bytes) -> bytes:
+        return self.sealing_key.open(sealed, purpose=purpose, actor=actor, manifest_digest=self.manifest)
 
 
 class InMemoryParent:

@@ -46,6 +46,7 @@ from .provider_set import ProviderError, ProviderSet, provider_class
 from .router import Router
 from .settings_store import SettingsStore
 from .supervisor import ActorPlan, ActorSupervisor, StartFailed
+from .worker.layers import SandboxReport
 from .worker_port import WorkerPort
 from .zygote_client import SpawnError, Zygote
 
@@ -82,7 +83,7 @@ class Host:
         self.executor = ThreadPoolExecutor(max_workers=THREADS, thread_name_prefix="tea")
         self.measurement = Measurement(nsm, self.executor, approvers.deployment)
         self.router = Router(loop, self._defect)
-        self.zygote = Zygote(loop)
+        self.zygote = Zygote(loop, self._sandbox_found)
         self.parent_link = HostParentLink()
         self.settings = SettingsStore()
         self.providers = ProviderSet(self._lend)
@@ -309,6 +310,11 @@ class Host:
         return self._running.plan if self._running is not None else None
 
     @property
+    def supervisors(self) -> Mapping[str, ActorSupervisor]:
+        """What keeps the running revision's actors running, by actor."""
+        return self._running.supervisors if self._running is not None else {}
+
+    @property
     def members(self) -> Mapping[str, Mapping[str, str]]:
         """Slots of the rounds, from the manifest that runs or is being started."""
         plan = self._loading or self.plan
@@ -366,7 +372,6 @@ class Host:
     def status(self) -> HostStatus:
         """The host's own word on itself."""
         figures, identity, plan = self.router.figures, self.measurement.identity, self.plan
-        supervisors = self._running.supervisors if self._running is not None else {}
         return HostStatus(
             phase=self.tracker.phase.value,
             detail=self.tracker.detail,
@@ -382,11 +387,12 @@ class Host:
             errors=figures.errors,
             in_flight=self.router.in_flight,
             dead_letters=figures.dead_letters,
-            actors=tuple(self._actor_status(name, one, plan) for name, one in supervisors.items()),
+            actors=tuple(self._actor_status(name, one, plan) for name, one in self.supervisors.items()),
             providers=tuple(
                 ProviderStatus(name, self._provider_failures.get(name, one.state), one.provider.usage())
                 for name, one in self.providers.running.items()
             ),
+            sandbox=self.zygote.report.lines() if self.zygote.report is not None else (),
         )
 
     def _actor_status(self, name: str, supervisor: ActorSupervisor, plan: LoadPlan | None) -> ActorStatus:
@@ -403,6 +409,7 @@ class Host:
             in_flight=sum(len(port.delivered) for port in ports),
             operations=tuple(ports[0].operation_numbers) if ports else (),
             last_error=supervisor.last_error,
+            refused=dict(supervisor.group.refusals.counts),
         )
 
     # -- logs and defects --------------------------------------------------------------------------------------
@@ -422,6 +429,15 @@ class Host:
         """A provider's background task ended by a defect."""
         self._provider_failures[name] = f"failed: {type(error).__name__}"
         self.log("error", f"provider:{name}", f"a background task failed: {type(error).__name__}: {error}")
+
+    def _sandbox_found(self, report: SandboxReport) -> None:
+        """The zygote says what the kernel grants: logged whole at the first start, and what lacks at every other."""
+        for finding in report.findings:
+            level = "info" if finding.held else "warning"
+            if self.zygote.starts == 1 or not finding.held:
+                state = "held" if finding.held else "lacking"
+                mend = {"mend": finding.mend} if finding.mend else {}
+                self.log(level, "host", f"sandbox: {finding.layer.value} {state}: {finding.why}", **mend)
 
     # -- small things ------------------------------------------------------------------------------------------
 

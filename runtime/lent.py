@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from tea.protocol.channels import Adapter, AdapterFeed, Channel, Facade, Logs, Peers, PeersInbox
+from tea.protocol.channels import Adapter, AdapterFeed, Channel, Facade, Logs, Peers, PeersInbox, Release
 from tea.protocol.errors import CallError, Code
 from tea.protocol.transport.endpoint import Endpoint
 from tea.providers.base import Attester, ParentLink
@@ -20,7 +20,12 @@ from tea.providers.base import Attester, ParentLink
 if TYPE_CHECKING:
     from .host import Host
 
-PARENT_SIDE: Final[dict[int, type]] = {Channel.ADAPTER: Adapter, Channel.PEERS: Peers, Channel.LOGS: Logs}
+PARENT_SIDE: Final[dict[int, type]] = {
+    Channel.ADAPTER: Adapter,
+    Channel.PEERS: Peers,
+    Channel.LOGS: Logs,
+    Channel.RELEASE: Release,
+}
 ENCLAVE_SIDE: Final[tuple[type, ...]] = (AdapterFeed, PeersInbox, Facade)
 
 

@@ -190,6 +190,7 @@ async def load(host: Host, offer: SettingsOffer, bundles: Mapping[bytes, bytes])
     environment = resolve_environment(manifest, offer.environment)
     _require_providers(manifest)
     host.providers.check(manifest.providers)
+    await host.zygote.require(manifest.sandbox == "require")
     host.step(f"manifest {manifest.deployment} revision {manifest.revision} is approved")
 
     issuers = {issuer.key.key_id: issuer for issuer in manifest.issuers.values()}

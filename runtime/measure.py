@@ -12,12 +12,10 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Final
 
-from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
-
 from tea.providers.nitro.client import Nsm
 from tea.trust import pcr
 from tea.trust.eventlog import ACTIVATED, EventLog
+from tea.trust.sealing import SealCode, SealError, SealingKey
 from tea.trust.statement import Speaker, Statement
 
 MANIFEST_PCR: Final = pcr.MANIFEST_PCR
@@ -54,13 +52,9 @@ class Measurement:
         """The revision whose workers are starting, before it is the running one."""
         self._measured: tuple[bytes, bytes] | None = None
         # A key of this boot alone: secrets are sealed to it, and its public half is in every attestation.
-        self._sealing_key = X25519PrivateKey.from_private_bytes(nsm.random(32))
-        self.sealing_public_key = self._sealing_key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
+        self._sealing_key = SealingKey.from_raw(nsm.random(32))
+        self.sealing_public_key = self._sealing_key.public
         self.attestations = 0
-
-    def sealing_private_bytes(self) -> bytes:
-        """The raw X25519 key: for opening what was sealed to this enclave, in the host alone."""
-        return self._sealing_key.private_bytes(Encoding.Raw, PrivateFormat.Raw, NoEncryption())
 
     @property
     def measured(self) -> bool:
@@ -118,6 +112,18 @@ class Measurement:
             return pending
         return running
 
+    def manifest_for(self, actor: str, bundle: bytes) -> bytes | None:
+        """See `providers.base.Attester`."""
+        identity = self._identity_for((actor, bundle))
+        return identity.manifest if identity else None
+
+    def open_sealed(self, sealed: bytes, *, purpose: str, actor: str, bundle: bytes) -> bytes:
+        """See `providers.base.Attester`."""
+        manifest = self.manifest_for(actor, bundle)
+        if manifest is None:
+            raise SealError(SealCode.NOT_FOR_THIS, "no manifest is active: nothing is sealed for this enclave yet")
+        return self._sealing_key.open(sealed, purpose=purpose, actor=actor, manifest_digest=manifest)
+
     async def attest(
         self,
         kind: str,
@@ -126,9 +132,10 @@ class Measurement:
         speaker: tuple[str, bytes] | None = None,
         nonce: bytes | None = None,
         public_key: bytes | None = None,
+        on_behalf: tuple[str, bytes] | None = None,
     ) -> tuple[bytes, bytes]:
         """(document, statement): see `providers.base.Attester`. The host's sealing key is the default public_key."""
-        identity = self._identity_for(speaker)
+        identity = self._identity_for(speaker or on_behalf)
         statement = Statement(
             kind=kind,
             deployment=self._deployment,

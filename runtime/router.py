@@ -20,6 +20,7 @@ from tea.protocol.operations import Operation
 from tea.providers.base import Call
 
 from .links import Grant
+from .refusals import Refusals
 
 if TYPE_CHECKING:
     from .worker_port import WorkerPort
@@ -74,6 +75,7 @@ class ReplicaGroup:
     def __init__(self, name: str) -> None:
         self.name = name
         self.ports: list[WorkerPort] = []
+        self.refusals = Refusals()
         self._turn = 0
 
     def pick(self, replica: int | None = None) -> WorkerPort | None:
@@ -170,6 +172,7 @@ class Router:
         port.outgoing.add(correlation)
         try:
             if len(port.outgoing) > port.in_flight_limit:
+                port.refused("more calls in flight than its limit")
                 raise CallError(
                     Code.EXHAUSTED,
                     f"{port.name} has {port.in_flight_limit} calls in flight, its limit: wait for answers first",
@@ -186,8 +189,10 @@ class Router:
         """The grant that a frame names, and who stands behind it. Raises `CallError`."""
         grant = port.links.get(frame.link)
         if grant is None:
+            port.refused("a link that it was not given")
             raise CallError(Code.DENIED, f"{port.name} has no link {frame.link}", link=frame.link)
         if frame.operation >= len(grant.operations):
+            port.refused(f"an operation that its link to {grant.target} does not have")
             raise CallError(
                 Code.DENIED,
                 f"{port.name} has no operation {frame.operation} on its link to {grant.target}",
@@ -198,6 +203,7 @@ class Router:
         if frame.cause:
             cause = port.delivered.get(frame.cause)
             if cause is None:
+                port.refused("a cause that it was not given")
                 raise CallError(Code.DENIED, f"{port.name} names a cause that it was not given", cause=frame.cause)
             chain = (cause.caller, *cause.chain)
             if len(chain) > MAX_CHAIN:
@@ -310,7 +316,7 @@ class Router:
             )
         except CallError as error:
             self.figures.dead_letters += 1
-            port.note("warning", f"a message of {port.name} was not delivered: {error}")
+            port.refused(f"the delivery of a message ({error.code.name}: {error.sentence})")
 
     # -- calls from the host -----------------------------------------------------------------------------------
 
@@ -472,6 +478,7 @@ class Router:
                     continue
                 # Its place in the mailbox stays taken until the callee answers: it is still busy with it.
                 origin, pending.origin = pending.origin, None
+                port.refused("more time than a call's deadline")
                 error = CallError(Code.DEADLINE, f"{port.name} did not answer in time")
                 self._finish(origin, pending.correlation, Kind.ERROR, error.encode())
             if not waiting:

@@ -26,6 +26,8 @@ from .zygote_client import Process, SpawnError, Zygote
 
 READY_SECONDS: Final = 30.0
 """How long a worker may take to load its bundle and run `on_start`."""
+CLOSED_SECONDS: Final = 0.1
+"""How long a worker whose socket is closed may take to be gone by itself."""
 EXIT_SECONDS: Final = 2.0
 """How long a worker may take to end after BYE."""
 
@@ -155,6 +157,8 @@ class ActorSupervisor:
             kvp_bytes=plan.kvp_bytes,
             note=self._note,
         )
+        if process.listener is not None:
+            process.listener.tell(port.refused)
         connection.setblocking(False)
         await self._router.loop.connect_accepted_socket(lambda: port, connection)
         port.welcome(plan.welcome(number), plan.bundle)
@@ -179,8 +183,14 @@ class ActorSupervisor:
         ends: set[asyncio.Future[Any]] = {port.lost, process.ended}
         await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         port.abort()
+        if port.violated is None and not self._stopping:
+            # A process that ends closes its socket a moment before; one that lives on has closed it itself.
+            await asyncio.wait({process.ended}, timeout=CLOSED_SECONDS)
+        closed = not process.ended.done()
         process.kill()
         how = await process.ended
+        if closed:
+            how = "closed its socket, and was killed"
         await port.lost
         self._replicas.pop(number, None)
         await self._replica_gone(self.plan.name, number)
@@ -237,6 +247,9 @@ class ActorSupervisor:
             await asyncio.sleep(0.005)
         port.send(Frame(Kind.BYE))
         await asyncio.wait({process.ended}, timeout=EXIT_SECONDS if drain > 0 else 0.2)
+        if not process.ended.done() and drain > 0:
+            self.last_error = f"{self.plan.name}#{port.replica} ignored its drain and was killed"
+            self._note(port, "warning", self.last_error)
         process.kill()
         port.abort()
         await process.ended

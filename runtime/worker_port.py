@@ -138,6 +138,7 @@ class WorkerPort(asyncio.Protocol):
         self._log_lines += 1
         if self._log_lines > LOG_LINES_PER_SECOND:
             self._log_dropped += 1
+            self.refused(f"more than {LOG_LINES_PER_SECOND} printed lines a second")
             return
         try:
             line = msgspec.msgpack.decode(frame.body, type=LogLine)
@@ -168,6 +169,11 @@ class WorkerPort(asyncio.Protocol):
     def note(self, level: str, text: str) -> None:
         """A log record about this worker."""
         self._note(self, level, text)
+
+    def refused(self, what: str) -> None:
+        """Its code tried what it may not: counted by name, and said in the log the first time."""
+        if self.group.refusals.count(what):
+            self._note(self, "warning", f"{self.name}#{self.replica} was refused {what}")
 
     def violation(self, what: str) -> None:
         """The worker broke the protocol: cut it off. The supervisor sees the loss and kills the process."""

@@ -12,29 +12,46 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from typing import Final
 
 import msgspec
 
-from .worker.wire import Spawn, Spawned
+from .refusals import Listener
+from .worker.cgroup import Cgroups, WorkerCgroup, find_cgroups
+from .worker.layers import Layer, SandboxReport
+from .worker.sandbox import Born
+from .worker.seccomp_policy import Profile
+from .worker.wire import Awake, Spawn, Spawned
 
 START_SECONDS: Final = 30.0
 SPAWN_SECONDS: Final = 10.0
+MESSAGE: Final = 16384
 UID_BASE: Final = 61000
 UID_COUNT: Final = 4000
 """Unprivileged uids that workers take in turn when the host runs as root."""
 
 
 class SpawnError(Exception):
-    """A worker could not be forked."""
+    """A worker could not be forked, or not be closed in."""
+
+
+class SandboxLacking(SpawnError):
+    """The manifest demands a sandbox (`sandbox: require`) that this kernel does not grant."""
 
 
 class Process:
     """A forked worker: pid, pidfd, and the future of its end."""
 
-    def __init__(self, pid: int, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self, pid: int, loop: asyncio.AbstractEventLoop, *, cpu_seconds: int = 0, cgroup: WorkerCgroup | None = None
+    ) -> None:
         self.pid = pid
+        self.listener: Listener | None = None
+        """Hears of its refused system calls, where the kernel tells."""
         self._loop = loop
+        self._cpu_seconds = cpu_seconds
+        self._cgroup = cgroup
         self._pidfd = os.pidfd_open(pid)
         self.ended: asyncio.Future[str] = loop.create_future()
         """How it ended, in words."""
@@ -51,39 +68,52 @@ class Process:
     def _reap(self) -> None:
         self._loop.remove_reader(self._pidfd)
         try:
-            info = os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED)
+            _pid, status, usage = os.wait4(self.pid, 0)
         except ChildProcessError:
             words = "ended (reaped elsewhere)"
         else:
-            words = describe_exit(info)
+            words = describe_exit(status, usage.ru_utime + usage.ru_stime, self._cpu_seconds)
         os.close(self._pidfd)
+        if self.listener is not None:
+            self.listener.close()
+        if self._cgroup is not None:
+            self._cgroup.remove()
         self.ended.set_result(words)
 
 
-def describe_exit(info: os.waitid_result | None) -> str:
-    """A process's end in words."""
-    if info is None:
-        return "ended"
-    if info.si_code == os.CLD_EXITED:
-        return f"exit status {info.si_status}"
+def describe_exit(status: int, cpu: float = 0.0, cpu_limit: int = 0) -> str:
+    """A process's end in words: its wait status, the CPU seconds that it used and might use (0: any number)."""
+    code = os.waitstatus_to_exitcode(status)
+    if code >= 0:
+        return f"exit status {code}"
     try:
-        name = signal.Signals(info.si_status).name
+        name = signal.Signals(-code).name
     except ValueError:
-        name = f"signal {info.si_status}"
-    hint = {"SIGXCPU": " (its CPU time was used up)", "SIGKILL": " (killed, or its CPU time was used up)"}
+        name = f"signal {-code}"
+    if cpu_limit and cpu >= cpu_limit and name in ("SIGKILL", "SIGXCPU"):
+        return f"ended by {name} (it used up its {cpu_limit} s of CPU time)"
+    hint = {"SIGSYS": " (a system call that no actor makes by mistake)", "SIGKILL": " (killed from outside)"}
     return f"ended by {name}{hint.get(name, '')}"
 
 
 class Zygote:
     """Starts the zygote process on first use, and again when it died."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, on_report: Callable[[SandboxReport], None] = lambda report: None
+    ) -> None:
         self._loop = loop
+        self._on_report = on_report
         self._process: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
         self._lock = asyncio.Lock()
         self._token = 0
         self._uid = 0
+        self._cgroups: Cgroups | None = None
+        self.required = False
+        """Whether a sandbox that keeps every promise is demanded (`sandbox: require`)."""
+        self.report: SandboxReport | None = None
+        """What the kernel grants, from the first start on."""
         self.starts = 0
 
     @property
@@ -95,47 +125,107 @@ class Zygote:
         async with self._lock:
             await self._ensure()
 
-    async def spawn(self, name: str, *, memory_bytes: int, cpu_seconds: int) -> tuple[Process, socket.socket]:
-        """Fork a worker; its process and the host's end of its socketpair. Raises `SpawnError`."""
+    async def require(self, required: bool) -> None:
+        """Demand, or no longer, that the sandbox keeps every promise. Raises `SandboxLacking` and changes nothing."""
+        async with self._lock:
+            await self._ensure()
+            if required:
+                self._require_promises()
+            self.required = required
+
+    def _require_promises(self) -> None:
+        refusal = self.report.refusal() if self.report is not None else "the sandbox was not tried yet"
+        if refusal is not None:
+            raise SandboxLacking(refusal)
+
+    async def spawn(
+        self, name: str, *, memory_bytes: int, cpu_seconds: int, profile: Profile = Profile.PYTHON
+    ) -> tuple[Process, socket.socket]:
+        """Fork a worker and wait until it is closed in; its process and the host's end of its socketpair.
+
+        Raises `SpawnError`.
+        """
+        request = Spawn(0, name, None, memory_bytes, cpu_seconds, profile)
         async with self._lock:
             try:
-                return await self._spawn(name, memory_bytes, cpu_seconds)
+                process, connection = await self._spawn(request)
             except (OSError, EOFError):
                 # The zygote died between two requests: one new zygote, one more try.
                 self._discard()
                 try:
-                    return await self._spawn(name, memory_bytes, cpu_seconds)
+                    process, connection = await self._spawn(request)
                 except (OSError, EOFError) as error:
                     raise SpawnError(f"the zygote died twice while it forked {name}: {error}") from error
+        try:
+            await self._born(name, process, connection)
+        except BaseException:
+            process.kill()
+            connection.close()
+            raise
+        return process, connection
 
-    async def _spawn(self, name: str, memory_bytes: int, cpu_seconds: int) -> tuple[Process, socket.socket]:
+    async def _spawn(self, request: Spawn) -> tuple[Process, socket.socket]:
         control = await self._ensure()
+        if self.required:
+            self._require_promises()
         ours, theirs = socket.socketpair()
+        cgroup: WorkerCgroup | None = None
         try:
             self._token += 1
             uid = None
             if os.geteuid() == 0:
                 uid = UID_BASE + self._uid
                 self._uid = (self._uid + 1) % UID_COUNT
-            request = Spawn(self._token, name, uid, memory_bytes, cpu_seconds)
-            descriptor = array.array("i", [theirs.fileno()])
-            control.sendmsg(
-                [msgspec.msgpack.encode(request)], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, descriptor.tobytes())]
-            )
-            answer = await self._receive(control, SPAWN_SECONDS)
+            if self._cgroups is not None:
+                cgroup = self._cgroups.make(request.memory_bytes)
+            descriptors = array.array("i", [theirs.fileno()] + ([cgroup.descriptor] if cgroup is not None else []))
+            data = msgspec.msgpack.encode(msgspec.structs.replace(request, token=self._token, uid=uid))
+            control.sendmsg([data], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, descriptors.tobytes())])
+            answer = msgspec.msgpack.decode(await self._receive(control, SPAWN_SECONDS), type=Spawned)
             if answer.error is not None or answer.token != self._token:
-                raise SpawnError(f"{name} could not be forked: {answer.error or 'the zygote answered another request'}")
-            return Process(answer.pid, self._loop), ours
+                why = answer.error or "the zygote answered another request"
+                raise SpawnError(f"{request.name} could not be forked: {why}")
+            process = Process(answer.pid, self._loop, cpu_seconds=request.cpu_seconds, cgroup=cgroup)
         except BaseException:
             ours.close()
+            if cgroup is not None:
+                cgroup.remove()
             raise
         finally:
             theirs.close()
+        if cgroup is not None:
+            cgroup.born()
+        return process, ours
+
+    async def _born(self, name: str, process: Process, connection: socket.socket) -> None:
+        """Wait for the worker's first word: that it is closed in. Raises `SpawnError`."""
+        connection.setblocking(False)
+        listener: list[int] = []
+        try:
+            data = await self._receive(connection, SPAWN_SECONDS, listener)
+            born = msgspec.msgpack.decode(data, type=Born)
+        except (OSError, EOFError, msgspec.DecodeError) as error:
+            for descriptor in listener:
+                os.close(descriptor)
+            process.kill()
+            how = await process.ended
+            raise SpawnError(f"{name} ended before it was closed in: {how}") from error
+        for descriptor in listener:
+            process.listener = Listener(descriptor, self._loop)
+        if process.ended.done() and process.listener is not None:
+            process.listener.close()
+        if born.error is not None:
+            raise SpawnError(f"{name} could not be closed in: {born.error}")
 
     async def _ensure(self) -> socket.socket:
         if self._process is not None and self._process.poll() is not None:
             self._discard()
         if self._control is None:
+            if self.report is None:
+                # Before there is a zygote, which would be another process in the host's cgroup.
+                self._cgroups, cgroup_finding = find_cgroups(prepare=True)
+            else:
+                cgroup_finding = self.report.find(Layer.CGROUP)
             ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             environment = {name: os.environ[name] for name in ("PATH", "PYTHONPATH") if name in os.environ}
             environment["PYTHONDONTWRITEBYTECODE"] = "1"
@@ -152,33 +242,42 @@ class Zygote:
             self._control = ours
             self.starts += 1
             try:
-                await self._receive(ours, START_SECONDS)
-            except (EOFError, TimeoutError) as error:
+                awake = msgspec.msgpack.decode(await self._receive(ours, START_SECONDS), type=Awake)
+            except (EOFError, TimeoutError, msgspec.DecodeError) as error:
                 self._discard()
                 raise SpawnError(f"the zygote did not start: {error or 'no word in time'}") from error
+            self.report = awake.report.with_finding(cgroup_finding)
+            self._on_report(self.report)
         return self._control
 
-    async def _receive(self, control: socket.socket, seconds: float) -> Spawned:
+    async def _receive(self, connection: socket.socket, seconds: float, descriptors: list[int] | None = None) -> bytes:
+        """One message; descriptors that came with it are appended. Raises `EOFError`, `OSError`, `TimeoutError`."""
         future: asyncio.Future[bytes] = self._loop.create_future()
 
         def readable() -> None:
             if future.done():
                 return
             try:
-                future.set_result(control.recv(4096))
+                if descriptors is None:
+                    data = connection.recv(MESSAGE)
+                else:
+                    data, received, _flags, _address = socket.recv_fds(connection, MESSAGE, 1)
+                    descriptors.extend(received)
             except BlockingIOError:
                 pass
             except OSError as error:
                 future.set_exception(error)
+            else:
+                future.set_result(data)
 
-        self._loop.add_reader(control.fileno(), readable)
+        self._loop.add_reader(connection.fileno(), readable)
         try:
             data = await asyncio.wait_for(future, seconds)
         finally:
-            self._loop.remove_reader(control.fileno())
+            self._loop.remove_reader(connection.fileno())
         if not data:
-            raise EOFError("the zygote closed its socket")
-        return msgspec.msgpack.decode(data, type=Spawned)
+            raise EOFError("the other end closed its socket")
+        return data
 
     def _discard(self) -> None:
         if self._control is not None:
@@ -192,3 +291,5 @@ class Zygote:
     def stop(self) -> None:
         """End it. Its workers live on until they are drained or killed."""
         self._discard()
+        if self._cgroups is not None:
+            self._cgroups.close()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import typing
+from collections.abc import Callable
 from typing import Any, Final, NoReturn
 
 import msgspec
@@ -30,6 +31,24 @@ _ENCODER: Final = msgspec.msgpack.Encoder()
 @functools.lru_cache(maxsize=1024)
 def _decoder(described: str) -> msgspec.msgpack.Decoder[Any]:
     return msgspec.msgpack.Decoder(result_type(described))
+
+
+class Pending:
+    """The answer to a call that was begun with `link.later`; `result()` waits for it."""
+
+    __slots__ = ("_decode", "_finish", "_value")
+
+    def __init__(self, finish: Callable[[], bytes], decode: Callable[[bytes], Any]) -> None:
+        self._finish: Callable[[], bytes] | None = finish
+        self._decode = decode
+        self._value: Any = None
+
+    def result(self) -> Any:
+        """The typed result; the same at every later call. Raises `CallError` as the call itself would."""
+        finish, self._finish = self._finish, None
+        if finish is not None:
+            self._value = self._decode(finish())
+        return self._value
 
 
 class Stub:
@@ -69,7 +88,18 @@ class Stub:
         if self._oneway:
             self._caller.tell(self._link.number, self._number, body)
             return None
-        answer = self._caller.call(self._link.number, self._number, body, self._timeout)
+        return self._decode(self._caller.call(self._link.number, self._number, body, self._timeout))
+
+    def begin(self, args: tuple[object, ...], kwargs: dict[str, object]) -> Pending:
+        """Send the call without waiting for its answer. A caller that cannot (a test's) answers at once."""
+        body = self._encode(args, kwargs)
+        begin = getattr(self._caller, "begin", None)
+        if begin is None:
+            answer = self._caller.call(self._link.number, self._number, body, self._timeout)
+            return Pending(lambda: answer, self._decode)
+        return Pending(begin(self._link.number, self._number, body, self._timeout), self._decode)
+
+    def _decode(self, answer: bytes) -> Any:
         try:
             return self._decoder.decode(answer)
         except (msgspec.DecodeError, RecursionError, ValueError, TypeError) as error:
@@ -95,7 +125,7 @@ class Link:
     """A numbered, granted path to a provider or an actor; its granted operations are its attributes.
 
     `link.op(...)` calls and waits; `link.tell.op(...)` sends without an answer; `link.with_timeout(2.5).op(...)` gives
-    the callee seconds; `link.returning(MyStruct).op(...)` decodes the result into a type of yours. An operation whose
+    the callee seconds; `link.later.op(...)` sends the call and gives a `Pending`, so that many can be under way at once; `link.returning(MyStruct).op(...)` decodes the result into a type of yours. An operation whose
     name one of these words took is `link["describe"](...)` (but `link.tell(...)` works where the target has a `tell`).
     """
 
@@ -108,6 +138,7 @@ class Link:
         self._result = result
         self._numbers = {operation.name: place for place, operation in enumerate(description.operations)}
         self.tell = Tell(self)
+        self.later = Later(self)
 
     def describe(self) -> tuple[OperationDescription, ...]:
         """What the manifest grants on this link: names, parameters, results, documentation."""
@@ -156,6 +187,25 @@ class Link:
             operation=name,
             granted=granted,
         )
+
+
+class Later:
+    """`link.later`: the link's operations, begun now and waited for later."""
+
+    __slots__ = ("_link",)
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+
+    def __getattr__(self, name: str) -> Callable[..., Pending]:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        stub = self._link.stub(name)
+
+        def begin(*args: object, **kwargs: object) -> Pending:
+            return stub.begin(args, kwargs)
+
+        return begin
 
 
 class Tell:

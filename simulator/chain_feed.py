@@ -26,6 +26,7 @@ _NEVER_FINAL: Final = 150
 """Blocks after which a development node has finalized something: two epochs of 32 slots, and some."""
 _LIVE_SECONDS: Final = 120.0
 """For the next block of a node that does not mine on demand."""
+_LIVE_LOOK: Final = 0.5
 _TRANSFERS: Final = 4
 
 
@@ -69,17 +70,22 @@ class FollowedChain:
         """The next final block: its height. Raises `CallError` when the node has none for long."""
         before = await self.height()
         if self.mining is Mining.LIVE:
-            async with asyncio.timeout(_LIVE_SECONDS):
-                while (now := await self.height()) == before:
-                    await asyncio.sleep(0.5)
-            return now
+            for _ in range(int(_LIVE_SECONDS / _LIVE_LOOK)):
+                if (now := await self.height()) != before:
+                    return now
+                await asyncio.sleep(_LIVE_LOOK)
+            raise CallError(Code.UNAVAILABLE, f"{self.url} has finalized no block for {_LIVE_SECONDS:g} s")
         await self._mine()
         return await self.height()
 
-    async def close(self) -> None:
-        """Close the connections; end the embedded chain."""
+    async def detach(self) -> None:
+        """Close the connections; the chain runs on."""
         await self._source.close()
         await self._rpc.close()
+
+    async def close(self) -> None:
+        """Close the connections; end the embedded chain."""
+        await self.detach()
         if self.child is not None:
             await self.child.end()
 

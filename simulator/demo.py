@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -19,6 +18,7 @@ from tea.trust.approval import Approvers
 from .chain_feed import FollowedChain, embedded, follow
 from .demo_harvest import CERTIFICATES, EVIDENCE, Harvest, Harvester
 from .demo_plan import DemoPlan
+from .demo_result import DemoResult, find_problems
 from .demo_state import DemoState
 from .demo_watch import DemoWatch
 from .demo_words import listed
@@ -30,60 +30,6 @@ BASELINE_SECONDS: Final = 60.0
 """For the first round, on a machine that is busy with starting everything."""
 KEEP_UP_SECONDS: Final = 10.0
 """How long a block waits for enclaves that are behind, at most."""
-
-
-@dataclass
-class DemoResult:
-    """What came of it."""
-
-    state: DemoState
-    harvest: Harvest
-    manifest_digest: str
-    chain: str
-    token: str | None
-    policy: Path
-    seconds: float
-    problems: list[str] = field(default_factory=list)
-    """Why it is not as it should be."""
-
-    @property
-    def ok(self) -> bool:
-        return not self.problems
-
-    def to_json(self) -> dict[str, object]:
-        """The result as one object."""
-        state, plan, harvest = self.state, self.state.plan, self.harvest
-        return {
-            "ok": self.ok,
-            "problems": self.problems,
-            "enclaves": plan.enclaves,
-            "blocks": plan.blocks,
-            "first_height": state.height_of(1),
-            "rounds_certified": len(harvest.certificates),
-            "rounds_disputed": len(disputed(state, harvest)),
-            "tampered": list(plan.tampered),
-            "named": harvest.named,
-            "falsely_named": [name for name in harvest.named if name not in plan.tampered],
-            "killed": [plan.killed] if plan.killed is not None else [],
-            "attestations_verified": state.attestations,
-            "calls": state.calls,
-            "calls_unanswered": state.calls - state.calls_answered,
-            "calls_answered_with_error": state.calls_with_error,
-            "manifest_digest": self.manifest_digest,
-            "certificates": str(plan.out / CERTIFICATES),
-            "evidence": str(plan.out / EVIDENCE),
-            "policy": str(self.policy),
-            "report": str(plan.out / "report.html"),
-            "chain": self.chain,
-            "seed": plan.seed,
-            "seconds": round(self.seconds, 1),
-        }
-
-
-def disputed(state: DemoState, harvest: Harvest) -> list[int]:
-    """Heights of the demo's blocks that somebody disputed: as evidence proves, or enclaves say."""
-    proven = set(harvest.disputed)
-    return [one.height for one in state.blocks if one.disputed or one.height in proven]
 
 
 async def run_demo(plan: DemoPlan, state: DemoState) -> DemoResult:
@@ -136,24 +82,6 @@ def clear(out: Path) -> None:
         for path in out.glob(pattern):
             path.unlink()
     out.mkdir(parents=True, exist_ok=True)
-
-
-def find_problems(result: DemoResult) -> list[str]:
-    """Everything that is not as it should be, a sentence each."""
-    state, plan, harvest = result.state, result.state.plan, result.harvest
-    problems = list(harvest.refused)
-    missing = [one.height for one in state.blocks if one.height not in harvest.certificates]
-    if missing or len(harvest.certificates) != plan.blocks:
-        problems.append(f"{len(harvest.certificates)} of {plan.blocks} rounds are certified; open: {listed(missing)}")
-    if harvest.named != sorted(plan.tampered):
-        problems.append(f"named: {listed(harvest.named)}; tampered with: {listed(plan.tampered)}")
-    for name in plan.tampered:
-        best = harvest.best(name)
-        if best is not None and best[1].difference is None:
-            problems.append(f"no evidence against {name} says what differs")
-    if state.calls != state.calls_answered:
-        problems.append(f"{state.calls - state.calls_answered} of {state.calls} calls were not answered")
-    return problems
 
 
 class _Demo:
@@ -233,7 +161,8 @@ class _Demo:
             if self.restarting is not None and number >= plan.back_before:
                 await self.restarting
             if number == plan.lies_from and plan.tampered:
-                text = f"from height {state.height_of(number)} on the parent of {listed(plan.tampered)} lies"
+                parents = f"parent{'s' if plan.tamper > 1 else ''} of {listed(plan.tampered)}"
+                text = f"from height {state.height_of(number)} on the {parents} {'lie' if plan.tamper > 1 else 'lies'}"
                 state.event("fault", text, state.height_of(number))
             due = state.now + plan.pace
             await self._keep_up(height)

@@ -16,6 +16,7 @@ from tea.trust.attestation import ChainCache
 from tea.trust.policy import parse_policy
 from tea.trust.rounds import CertificateReport, EvidenceReport, RoundError, verify_certificate, verify_evidence
 
+from .demo_plan import slot_order
 from .demo_state import DemoState
 from .enclave import SimulatedEnclave
 from .network import SimulatedNetwork
@@ -40,7 +41,7 @@ class Harvest:
     @property
     def named(self) -> list[str]:
         """Who is named by evidence that holds."""
-        return sorted({report.accused for report in self.evidence.values()})
+        return sorted({report.accused for report in self.evidence.values()}, key=slot_order)
 
     @property
     def disputed(self) -> list[int]:

@@ -23,6 +23,11 @@ KILLED_AT: Final = 0.60
 BACK_BY: Final = 0.75
 
 
+def slot_order(name: str) -> tuple[int, str]:
+    """Sorts e2 before e12."""
+    return len(name), name
+
+
 @dataclass(frozen=True)
 class DemoPlan:
     """One demo. Raises `ValueError`, for people, on sizes that prove nothing."""

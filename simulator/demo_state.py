@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from .demo_plan import DemoPlan
+from .demo_plan import DemoPlan, slot_order
 
 
 @dataclass
@@ -73,7 +73,7 @@ class RoundView:
     def differing(self) -> list[str]:
         """Slots that attested something else."""
         agreeing = self.agreeing()
-        return [name for name in self.roots if name not in agreeing]
+        return sorted((name for name in self.roots if name not in agreeing), key=slot_order)
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ class Event:
 
     at: float
     kind: str
-    """step, fault, finding or good."""
+    """step, block, fault, finding or good."""
     text: str
     height: int | None = None
 

@@ -14,6 +14,7 @@ import msgspec
 from tea.protocol.errors import CallError
 
 from .demo_state import DemoState, EnclaveView, RoundView
+from .demo_words import listed
 from .enclave import SimulatedEnclave
 from .network import SimulatedNetwork
 
@@ -153,9 +154,10 @@ class DemoWatch:
 
     def _certified(self, found: RoundView, root: bytes) -> None:
         found.certified_root, found.certified_at = root, self._state.now
-        differing = found.differing()
         text = f"block {found.height} is certified by {len(found.agreeing())} of {len(self._state.enclaves)}"
-        self._state.event("good", text + (f"; {', '.join(differing)} differs" if differing else ""), found.height)
+        if differing := found.differing():
+            text += f"; {listed(differing)} {'differ' if len(differing) > 1 else 'differs'}"
+        self._state.event("block", text, found.height)
 
     # -- calling ---------------------------------------------------------------------------------------------------
 
@@ -169,7 +171,7 @@ class DemoWatch:
                 await enclave.call("counter", "increment", 1, timeout=CALL_SECONDS)
                 state.calls_answered += 1
                 view.calls += 1
-            except CallError as error:
+            except CallError:
                 # An error is an answer, the parent's own DEADLINE included; only silence is none.
                 state.calls_answered += time.monotonic() - began < CALL_SECONDS - 1
                 state.calls_with_error += 1

@@ -1,4 +1,4 @@
-"""A demo in words: what differs in a state, what happened, and whether it is as it should be.
+"""States and evidence in words: what a key stands for, what a value is, who attested what.
 
 May not: say more than was proven. Rule: docs/architecture.md, "The demo".
 """
@@ -8,11 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from tea.trust.rounds import EvidenceReport
-
-from .demo_harvest import Harvest
-from .demo_plan import DemoPlan
-from .demo_state import DemoState
+from tea.trust.rounds import EvidenceKind, EvidenceReport
 
 _STORAGE = re.compile(r"storage/(0x[0-9a-f]{40})/0x([0-9a-f]{64})")
 _ACCOUNT = re.compile(r"account/(0x[0-9a-f]{40})")
@@ -28,8 +24,8 @@ def key_kind(key: bytes, token: str | None = None) -> str:
     text = key_text(key)
     if found := _STORAGE.fullmatch(text):
         return "a token balance" if token is not None and found[1] == token.lower() else f"a storage slot of {found[1]}"
-    if found := _ACCOUNT.fullmatch(text):
-        return f"the account {found[1]}"
+    if _ACCOUNT.fullmatch(text):
+        return "an account"
     return "an entry"
 
 
@@ -51,51 +47,23 @@ def listed(names: Sequence[object]) -> str:
     return " and ".join([", ".join(texts[:-1]), texts[-1]] if len(texts) > 1 else texts) or "nobody"
 
 
-def evidence_sentence(report: EvidenceReport, token: str | None = None) -> str:
-    """One piece of evidence in words."""
-    text = (
-        f"{report.accused} attested state {report.state_root.hex()[:12]}… for block {report.height}, where the "
-        f"others certified {report.other_root.hex()[:12]}…"
-    )
+def contradiction_sentence(report: EvidenceReport) -> str:
+    """What somebody attested, against what; states by the first digits of their roots."""
+    own, other = report.state_root.hex()[:12], report.other_root.hex()[:12]
+    if report.kind is EvidenceKind.EQUIVOCATION:
+        return f"For block {report.height} {report.accused} attested state {own} and, in the same life, state {other}."
+    if report.kind is EvidenceKind.OTHER_BLOCK:
+        return f"At height {report.height} {report.accused} attested another block than the one that was certified."
+    return f"For block {report.height} {report.accused} attested state {own}, while state {other} was certified."
+
+
+def difference_sentence(report: EvidenceReport, token: str | None) -> str:
+    """In which key the states differ, with both values; empty when that is not known."""
     found = report.difference
-    if found is not None:
-        text += (
-            f": {key_kind(found.key, token)} ({key_text(found.key)}) is {value_text(found.key, found.certified)} in the "
-            f"certified state, and {value_text(found.key, found.accused)} in that of {report.accused}"
-        )
-    return text + "."
-
-
-def summary_sentences(plan: DemoPlan, state: DemoState, harvest: Harvest, token: str | None) -> list[str]:
-    """The whole demo, a sentence each."""
-    blocks = state.blocks
-    first, last = (blocks[0].height, blocks[-1].height) if blocks else (0, 0)
-    lines = [
-        f"{plan.enclaves} enclaves certified {len(harvest.certificates)} of {plan.blocks} blocks (heights {first} to "
-        f"{last}); a certificate takes {plan.quorum} of {plan.enclaves} that attest the same state."
-    ]
-    if plan.tampered:
-        heights = [height for height in harvest.disputed if height in {one.height for one in blocks}]
-        lines.append(
-            f"From height {state.height_of(plan.lies_from)} on the parent of {listed(plan.tampered)} fed altered state: "
-            f"{len(heights)} rounds were disputed, and {listed(harvest.named)} "
-            f"{'is' if len(harvest.named) == 1 else 'are'} named by {len(harvest.evidence)} pieces of signed evidence."
-        )
-        for name in plan.tampered:
-            best = harvest.best(name)
-            if best is not None:
-                lines.append(evidence_sentence(best[1], token))
-    else:
-        lines.append(f"No parent lied, and {listed(harvest.named)} was named.")
-    if plan.killed is not None:
-        lines.append(
-            f"{plan.killed} was killed after height {state.height_of(plan.kill_after)} and came back as a fresh enclave "
-            f"before height {state.height_of(plan.back_before)}; what it had missed was caught up."
-        )
-    unanswered = state.calls - state.calls_answered
-    lines.append(
-        f"{state.calls:,} calls went to the counters meanwhile: {unanswered or 'none'} stayed unanswered"
-        f"{f', {state.calls_with_error:,} were answered with an error' if state.calls_with_error else ''}."
+    if found is None:
+        return ""
+    return (
+        f"{key_kind(found.key, token).capitalize()} ({key_text(found.key)}) is "
+        f"{value_text(found.key, found.certified)} in the certified state, and "
+        f"{value_text(found.key, found.accused)} in that of {report.accused}."
     )
-    lines.append(f"{state.attestations:,} attestations were verified inside the enclaves.")
-    return lines

@@ -77,11 +77,15 @@ class SimulatedEnclave:
         )
         self._operator = await self._while_running(self.client, connecting)
 
-    async def end_client(self) -> None:
-        """End the runtime client."""
+    async def detach(self) -> None:
+        """Let go of the runtime client's socket; it runs on."""
         if self._operator is not None:
             await self._operator.close()
             self._operator = None
+
+    async def end_client(self) -> None:
+        """End the runtime client."""
+        await self.detach()
         if self.client is not None:
             await self.client.end()
 

@@ -65,6 +65,8 @@ class NetworkPlan:
     """Who approves its manifests; its deployment is the network's."""
     feed: ChainFeed | None = None
     tampering: Mapping[str, Tampering] = field(default_factory=dict)
+    release: str | None = None
+    """Address of a release service for secrets, to which the parents relay."""
     tied: bool = True
     """Whether the processes end with this one, however it ends."""
 
@@ -162,6 +164,10 @@ class SimulatedNetwork:
         await asyncio.gather(*(one.end_client() for one in self.enclaves.values()), return_exceptions=True)
         self.end_now()
 
+    async def detach(self) -> None:
+        """Let go of the runtime clients and let everything run on."""
+        await asyncio.gather(*(one.detach() for one in self.enclaves.values()))
+
     def end_now(self) -> None:
         """SIGKILL to whatever still runs, and the sockets' folders away."""
         for child in self.children():
@@ -210,6 +216,8 @@ class SimulatedNetwork:
         if feed is not None:
             arguments += ["--chain", feed.url, "--watch", str(self._watch_file)]
             arguments += ["--finality", feed.finality, "--poll", str(feed.poll)]
+        if self.plan.release is not None:
+            arguments += ["--release", self.plan.release]
         if tampering is not None:
             arguments += ["--tamper-from", str(tampering.from_height), "--seed", str(tampering.seed)]
         return arguments

@@ -186,7 +186,7 @@ def start(
             stderr=file,
             pass_fds=tuple(pass_fds),
             start_new_session=True,
-            preexec_fn=_die_with_parent if tied else None,  # noqa: PLW1509 (one prctl; nothing is allocated)
+            preexec_fn=_die_with_parent if tied else None,
         )
     return Child(name, popen, console)
 
@@ -226,6 +226,7 @@ def _kill(processes: Iterable[ProcessRecord]) -> None:
             try:
                 if one.is_running():
                     signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+                    _gone(descriptor, 5.0)  # at once, as a rule
             finally:
                 os.close(descriptor)
 

@@ -14,7 +14,7 @@ import tea
 from tea.parent_client.building import build
 from tea.parent_client.console import Refusal
 from tea.parent_client.pinning import pin
-from tea.trust.approval import Approvers, approve
+from tea.trust.approval import approve
 from tea.trust.keys import PrivateKey
 from tea.trust.manifest import Manifest, parse_manifest
 

@@ -152,9 +152,16 @@ def propose_change(current: Approvers, new: Approvers, key: Signer) -> bytes:
     """A change from `current` to `new`, with the first approval of the old quorum. Raises `ManifestError`:
     WRONG_DEPLOYMENT, WRONG_EPOCH (it is the current one plus 1).
     """
+    return cose.sign(change_payload(current, new), key, content_type=APPROVERS_CONTENT_TYPE)
+
+
+def change_payload(current: Approvers, new: Approvers) -> bytes:
+    """What a change from `current` to `new` says, before anybody signs it. Raises `ManifestError` as `propose_change`.
+
+    Whoever adds an approval compares it with what the change really holds.
+    """
     _require_succession(current, new)
-    payload = canonical.encode({"tea": APPROVERS_TAG, "previous": current.digest, **new.plain()})
-    return cose.sign(payload, key, content_type=APPROVERS_CONTENT_TYPE)
+    return canonical.encode({"tea": APPROVERS_TAG, "previous": current.digest, **new.plain()})
 
 
 def add_change_approval(change: bytes, key: Signer) -> bytes:

@@ -25,6 +25,7 @@ PROVIDER_NAMES: Final = frozenset(
         "http",
         "inference",
         "tpm",
+        "secrets",
     ]  # today's and the planned
 )
 RESERVED_NAMES: Final = PROVIDER_NAMES | {PARENT, "host", "provider", "enclave", "manifest"}

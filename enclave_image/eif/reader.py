@@ -202,9 +202,7 @@ class EifImage:
         for kind in SectionType:
             found = self.of(kind)
             if len(found) > 1 and kind is not SectionType.RAMDISK:
-                raise ImageError(
-                    ImageCode.DUPLICATE, f"a second {kind.name.lower()} section", offset=found[1].offset
-                )
+                raise ImageError(ImageCode.DUPLICATE, f"a second {kind.name.lower()} section", offset=found[1].offset)
             mandatory = kind in (SectionType.KERNEL, SectionType.CMDLINE) or (
                 kind is SectionType.METADATA and self.header.version >= kind.since
             )

@@ -1,6 +1,6 @@
 """`teactl attest`: fetch, inspect and verify attestation documents.
 
-May not: verify by rules of its own: `tea.trust` does, with the clock read here. Rule: docs/architecture.md, "teactl".
+May not: verify by rules of its own: `tea.trust` does, with the clock read here. Rule: docs/teactl.md, "attest".
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ from tea.trust.attestation import (
 from tea.trust.policy import Policy, PolicyError, parse_policy
 from tea.trust.statement import Statement, StatementError, verify_statement
 
-from ..console import Json, Refusal, emit, say, table
+from ..console import Json, Refusal, emit, say
+from ..files import read_bytes, read_text, write_whole
 from ..operating import DEFAULT_NETWORK, Enclave, Network, ask
 
 T = TypeVar("T")
@@ -54,12 +55,16 @@ def fetch(
     as_json: Json = False,
 ) -> None:
     """Ask an enclave for a fresh attestation over your nonce."""
+    statement = out.with_suffix(STATEMENT_SUFFIX) if out.name else out
+    if statement == out:
+        raise typer.BadParameter(
+            f"found {str(out)[:80]!r}, expected another ending than {STATEMENT_SUFFIX}: its statement goes there",
+            param_hint="--out",
+        )
     chosen = secrets.token_bytes(32) if nonce is None else _hex(nonce, "--nonce")
     attestation: Attestation = ask(network, enclave, lambda client: client.ask("attest", chosen))
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_bytes(attestation.document)
-    statement = out.with_suffix(STATEMENT_SUFFIX)
-    statement.write_bytes(attestation.statement)
+    write_whole(out, attestation.document)
+    write_whole(statement, attestation.statement)
     emit(
         {"ok": True, "document": str(out), "statement": str(statement), "nonce": chosen},
         as_json,
@@ -72,7 +77,7 @@ def inspect(path: DocumentFile, as_json: Json = False) -> None:
     """Show what a document says. Nothing is verified: use `attest verify` to believe it."""
     document = _parsed(lambda: parse_document(_read(path)))
     shown = document_to_builtins(document)
-    emit({"verified": False, **shown}, as_json, lambda console: _show("NOT verified", shown, console))
+    emit({"ok": True, "verified": False, **shown}, as_json, lambda console: _show("NOT verified", shown, console))
 
 
 @app.command()
@@ -93,9 +98,9 @@ def verify(
 ) -> None:
     """Check that a document is authentic and, with --policy, that it is acceptable."""
     if policy is not None and root is not None:
-        raise typer.BadParameter("--policy names the roots: give it or --root")
+        raise typer.BadParameter("--policy names the roots: give one of the two", param_hint="--root")
     moment = int(time.time() * 1000) if at is None else _moment(at)
-    rules = parse_policy(policy.read_text(), str(policy)) if policy is not None else None
+    rules = parse_policy(read_text(policy, "policy"), str(policy)) if policy is not None else None
     expected = None if nonce is None else _hex(nonce, "--nonce")
     roots = _roots(rules, root)
     raw = _read(path)
@@ -136,7 +141,7 @@ def _roots(rules: Policy | None, root: str | None) -> Roots:
     algorithm, _, digest = root.partition(":")
     value = _hex(digest, "--root")
     if algorithm != "sha256" or len(value) != 32:
-        raise typer.BadParameter("--root takes sha256: and 64 hex digits")
+        raise typer.BadParameter("expected sha256: and 64 hex digits", param_hint="--root")
     return Roots.from_digests([value])
 
 
@@ -157,28 +162,27 @@ def _parsed(make: Callable[[], T]) -> T:
 
 
 def _read(path: Path) -> bytes:
-    with path.open("rb") as file:
-        data = file.read(MAX_FILE + 1)
-    if len(data) > MAX_FILE:
-        raise Refusal(f"{path} has more than {MAX_FILE} bytes: it is no attestation document", authentic=False)
-    return data
+    try:
+        return read_bytes(path, "attestation document", MAX_FILE)
+    except Refusal as error:
+        raise Refusal(f"not authentic: {error}", authentic=False) from None
 
 
 def _hex(text: str, option: str) -> bytes:
     try:
         return bytes.fromhex(text)
     except ValueError:
-        raise typer.BadParameter(f"{option}: {text[:40]!r} is not hex") from None
+        raise typer.BadParameter(f"{text[:40]!r} is not hex", param_hint=option) from None
 
 
 def _moment(text: str) -> int:
     try:
         moment = datetime.datetime.fromisoformat(text)
-    except ValueError:
-        raise typer.BadParameter(f"--at: {text!r} is no time such as 2024-04-10T07:09:30Z") from None
-    if moment.tzinfo is None:
-        raise typer.BadParameter(f"--at: {text!r} has no time zone: end it in Z for UTC")
-    return int(moment.timestamp() * 1000)
+        if moment.tzinfo is None:
+            raise typer.BadParameter(f"{text[:40]!r} has no time zone: end it in Z for UTC", param_hint="--at")
+        return int(moment.astimezone(datetime.UTC).timestamp() * 1000)
+    except (ValueError, OverflowError):
+        raise typer.BadParameter(f"{text[:40]!r} is no time such as 2024-04-10T07:09:30Z", param_hint="--at") from None
 
 
 def _iso(milliseconds: int) -> str:
@@ -206,4 +210,5 @@ def _show(heading: str, shown: dict[str, object], console: Console) -> None:
     rows = [("module", shown["module_id"]), ("time", shown["time"]), ("debug mode", "yes" if shown["debug"] else "no")]
     rows += [(f"PCR{index}", value) for index, value in pcrs.items() if set(value) != {"0"}]
     rows += [(name, shown[name]) for name in ("nonce", "user_data", "public_key") if shown[name]]
-    console.print(table(None, ("", ""), rows))
+    for name, value in rows:  # whole values: a digest that is cut off cannot be compared
+        say(console, f"{name:<11} {value}")

@@ -1,6 +1,6 @@
 """`teactl bundle`: build, verify and inspect bundles.
 
-May not: run an actor's code. Rule: docs/architecture.md, "teactl".
+May not: run an actor's code. Rule: docs/teactl.md, "bundle".
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from tea.sdk.version import SDK_VERSION
 from tea.trust.bundle import Issuer, inspect_bundle, verify_bundle
 from tea.trust.claims import Claims
 
-from ..building import Built
+from ..building import Built, read_bundle_file
 from ..building import build as build_bundle
 from ..console import Json, emit, say
 from ..keys import development_key, read_private, read_public
@@ -42,7 +42,7 @@ def build(
 ) -> None:
     """Build and sign bundles; the same source and key give the same bytes."""
     if (key is None) == (not development):
-        raise typer.BadParameter("give either --key NAME or --development")
+        raise typer.BadParameter("give one of the two: a key's name, or --development", param_hint="--key")
     private = development_key() if key is None else read_private(key, password_file)
     built = [build_bundle(path, private, out) for path in descriptions]
 
@@ -50,7 +50,7 @@ def build(
         for one in built:
             say(console, f"{one.path}  sha256:{one.digest.hex()}  {one.size} bytes")
 
-    emit({"bundles": [_built(one) for one in built], "issuer": private.public.text}, as_json, text)
+    emit({"ok": True, "bundles": [_built(one) for one in built], "issuer": private.public.text}, as_json, text)
 
 
 @app.command()
@@ -61,13 +61,13 @@ def verify(
 ) -> None:
     """Check signature, claims and digest against an issuer's key."""
     key = read_public(issuer)
-    data = path.read_bytes()
+    data = read_bundle_file(path)
     # The issuer may sign for whatever it signed here: what it may in a deployment, the manifest says.
     claims = inspect_bundle(data).claims
     trusted = {key.key_id: Issuer(key, (claims.name,), tuple(claims.capabilities))}
     bundle = verify_bundle(data, trusted, now=datetime.datetime.now(datetime.UTC), sdk_version=SDK_VERSION)
     emit(
-        {"ok": True, "digest": bundle.digest, **_claims(bundle.claims)},
+        {"ok": True, "verified": True, "digest": f"sha256:{bundle.digest.hex()}", **_claims(bundle.claims)},
         as_json,
         lambda console: say(console, f"signed by {key.text}\n{_describe(bundle.claims, bundle.digest)}"),
     )
@@ -76,10 +76,11 @@ def verify(
 @app.command()
 def inspect(path: Annotated[Path, typer.Argument(help="A bundle file.")], as_json: Json = False) -> None:
     """Show what a bundle says of itself. Nothing is verified: use `bundle verify` to believe it."""
-    bundle = inspect_bundle(path.read_bytes())
+    bundle = inspect_bundle(read_bundle_file(path))
     result = {
+        "ok": True,
         "verified": False,
-        "digest": bundle.digest,
+        "digest": f"sha256:{bundle.digest.hex()}",
         "archive_size": bundle.archive_size,
         "archive_matches": bundle.archive_matches,
     }
@@ -111,7 +112,7 @@ def _claims(claims: Claims) -> dict[str, object]:
         "sdk": claims.sdk,
         "issued_at": claims.issued_at,
         "not_after": claims.not_after,
-        "archive": claims.archive,
+        "archive": f"sha256:{claims.archive.hex()}",
     }
 
 

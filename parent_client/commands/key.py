@@ -1,19 +1,22 @@
 """`teactl key`: make signing keys.
 
-May not: show a private key. Rule: docs/architecture.md, "teactl".
+May not: show a private key. Rule: docs/teactl.md, "key".
 """
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
-from tea.trust.keys import PrivateKey, SigningError
+from tea.trust.keys import PrivateKey
 
-from ..console import Json, Refusal, emit, say
-from ..keys import key_folder, write_key
+from ..console import Json, emit, say
+from ..keys import key_folder, read_password, write_key
+
+_NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,63}")
 
 app = typer.Typer(help="Make signing keys.", no_args_is_help=True)
 
@@ -40,16 +43,21 @@ def new(
 ) -> None:
     """Make a key pair: the private half with mode 0600, the public half to hand out."""
     if algorithm not in ("ed25519", "p384"):
-        raise typer.BadParameter(f"{algorithm}: choose ed25519 or p384")
-    if not name.replace("-", "").replace("_", "").isalnum():
-        raise typer.BadParameter(f"{name}: a key's name has letters, digits, - and _")
-    password = password_file.read_bytes().splitlines()[0] if password_file is not None else None
-    try:
-        key = PrivateKey.generate("ed25519" if algorithm == "ed25519" else "p384")
-    except SigningError as error:
-        raise Refusal(str(error)) from None
+        raise typer.BadParameter(f"found {algorithm[:40]!r}, expected ed25519 or p384", param_hint="--algorithm")
+    if not _NAME.fullmatch(name):
+        raise typer.BadParameter(
+            f"found {name[:80]!r}, expected letters, digits, - and _, at most 64", param_hint="NAME"
+        )
+    password = read_password(password_file)
+    key = PrivateKey.generate("ed25519" if algorithm == "ed25519" else "p384")
     private, public = write_key(name, key, out or key_folder(), password)
-    result = {"name": name, "public_key": key.public.text, "key_id": key.public.key_id, "private": str(private)}
+    result = {
+        "ok": True,
+        "name": name,
+        "public_key": key.public.text,
+        "key_id": key.public.key_id,
+        "private": str(private),
+    }
     emit(
         {**result, "public": str(public)},
         as_json,

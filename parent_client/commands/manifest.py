@@ -1,6 +1,6 @@
 """`teactl manifest`: check, pin, approve and verify manifests.
 
-May not: approve what it has not shown. Rule: docs/architecture.md, "teactl".
+May not: approve what it has not shown. Rule: docs/teactl.md, "manifest".
 """
 
 from __future__ import annotations
@@ -11,15 +11,26 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from tea.trust.approval import add_approval, parse_approvers, unverified_manifest, verify_approval
+from tea.trust import pcr
+from tea.trust.approval import (
+    MAX_ENVELOPE,
+    Approvers,
+    add_approval,
+    parse_approvers,
+    unverified_manifest,
+    verify_approval,
+)
 from tea.trust.approval import approve as approve_manifest
-from tea.trust.manifest import Manifest, parse_manifest
+from tea.trust.manifest import Manifest, parse_manifest, require_revision
 from tea.trust.manifest_diff import diff, explain_reach
 
-from ..console import Json, Refusal, emit, say
-from ..keys import development_key, read_private, read_public
+from ..console import Json, emit, say
+from ..console import console as terminal
+from ..files import read_bytes, read_text, write_whole
+from ..keys import development_key, read_public
 from ..pinning import pin as pin_manifest
 from ..registry import default_registry
+from ..signers import open_signer
 
 app = typer.Typer(help="Check, pin, approve and verify manifests.", no_args_is_help=True)
 
@@ -38,7 +49,7 @@ def check(
     as_json: Json = False,
 ) -> None:
     """Check a manifest against the schema; errors name file, line and the mend."""
-    manifest = parse_manifest(path.read_text(), str(path))
+    manifest = parse_manifest(read_text(path, "manifest"), str(path))
     reach = explain_reach(manifest)
 
     def text(console: Console) -> None:
@@ -62,14 +73,11 @@ def pin(
     key = development_key().public if issuer is None else read_public(issuer)
     members = None
     if network is not None:
-        from tea.trust import pcr
-
         entries = default_registry().network(network).enclaves
         members = {one.name: pcr.pcr4(one.instance_id).hex() for one in entries if one.instance_id}
-    text = pin_manifest(path.read_text(), str(path), issuer=key, bundles=bundles, members=members)
+    text = pin_manifest(read_text(path, "manifest"), str(path), issuer=key, bundles=bundles, members=members)
     manifest = parse_manifest(text, str(out))
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(text)
+    write_whole(out, text)
     emit(
         {"ok": True, "path": str(out), **_summary(manifest)},
         as_json,
@@ -81,39 +89,48 @@ def pin(
 def approve(
     path: Annotated[Path, typer.Argument(help="A manifest (YAML), or an approved one that needs more signatures.")],
     out: Annotated[Path, typer.Option(help="The approved manifest to write.")],
-    key: Annotated[str | None, typer.Option(help="The approver's private key: a name or a path.")] = None,
+    key: Annotated[
+        str | None, typer.Option(help="The approver's key: a name or path, pkcs11:... or awskms:...")
+    ] = None,
     development: Annotated[
         bool, typer.Option("--development", help="Sign with this machine's development key.")
     ] = False,
     running: Annotated[
         Path | None, typer.Option(help="The approved manifest that runs now: the difference is shown.")
     ] = None,
-    password_file: Annotated[Path | None, typer.Option(help="File with the key's password.")] = None,
+    password_file: Annotated[Path | None, typer.Option(help="File with the key's password or the token's PIN.")] = None,
     as_json: Json = False,
 ) -> None:
     """Sign a manifest, after showing what it is and how it differs from the running one."""
     if (key is None) == (not development):
-        raise typer.BadParameter("give either --key NAME or --development")
-    private = development_key() if key is None else read_private(key, password_file)
-    data = path.read_bytes()
+        raise typer.BadParameter("give one of the two: a key's name, or --development", param_hint="--key")
+    private = development_key() if key is None else open_signer(key, password_file)
     if path.suffix in (".yaml", ".yml"):
-        manifest = parse_manifest(data.decode(), str(path))
-        envelope = approve_manifest(manifest.canonical(), private)
+        before = None
+        manifest = parse_manifest(read_text(path, "manifest"), str(path))
     else:
-        manifest = unverified_manifest(data)
-        envelope = add_approval(data, private)
-    changes = diff(unverified_manifest(running.read_bytes()), manifest) if running is not None else []
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_bytes(envelope)
-
-    def text(console: Console) -> None:
-        say(console, _describe(manifest))
-        for line in changes:
-            say(console, f"  {line}")
-        say(console, f"approved by {private.public.text}: {out}")
-
+        before = _envelope(path)
+        manifest = unverified_manifest(before)
+    changes = [] if running is None else _changes(unverified_manifest(_envelope(running)), manifest)
+    if not as_json:  # shown before it is signed
+        say(terminal(), "\n".join([_describe(manifest), *(f"  {line}" for line in changes)]))
+    envelope = approve_manifest(manifest.canonical(), private) if before is None else add_approval(before, private)
+    write_whole(out, envelope)
     result = {"ok": True, "path": str(out), "approver": private.public.text, "changes": changes}
-    emit({**result, **_summary(manifest)}, as_json, text)
+    emit(
+        {**result, **_summary(manifest)},
+        as_json,
+        lambda console: say(console, f"approved by {private.public.text}: {out}"),
+    )
+
+
+def _changes(running: Manifest, manifest: Manifest) -> list[str]:
+    require_revision((running.revision, running.digest), manifest)  # what the enclave would refuse is not signed
+    return diff(running, manifest)
+
+
+def _envelope(path: Path) -> bytes:
+    return read_bytes(path, "approved manifest", MAX_ENVELOPE)
 
 
 @app.command()
@@ -123,8 +140,8 @@ def verify(
     as_json: Json = False,
 ) -> None:
     """Check that enough approvers signed a manifest."""
-    trusted = parse_approvers(approvers.read_text(), str(approvers))
-    manifest = verify_approval(path.read_bytes(), trusted)
+    trusted = parse_approvers(read_text(approvers, "approvers' file"), str(approvers))
+    manifest = verify_approval(_envelope(path), trusted)
     emit(
         {"ok": True, "threshold": trusted.threshold, "epoch": trusted.epoch, **_summary(manifest)},
         as_json,
@@ -143,14 +160,15 @@ def approvers(
     as_json: Json = False,
 ) -> None:
     """Write an approvers' file: who approves manifests, and how many of them it takes."""
-    texts = sorted({read_public(key).text for key in keys})
+    given = sorted({read_public(key) for key in keys}, key=lambda key: key.text)
+    texts = [key.text for key in given]
     if not 1 <= threshold <= len(texts):
-        raise Refusal(f"a threshold of {threshold} does not fit {len(texts)} keys: choose 1 to {len(texts)}")
-    lines = ["tea: approvers/1", f"deployment: {deployment}", "epoch: 1", f"threshold: {threshold}", "keys:"]
-    text = "\n".join([*lines, *(f'  - "{one}"' for one in texts)]) + "\n"
+        raise typer.BadParameter(
+            f"found {threshold} for {len(texts)} different keys, expected 1 to {len(texts)}", param_hint="--threshold"
+        )
+    text = Approvers(deployment, 1, threshold, tuple(given)).to_yaml()
     parse_approvers(text, str(out))
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(text)
+    write_whole(out, text)
     emit(
         {"ok": True, "path": str(out), "deployment": deployment, "threshold": threshold, "keys": texts},
         as_json,

@@ -1,38 +1,41 @@
-"""`teactl push`, `call`, `status` and `logs`: work with running enclaves through their runtime clients.
+"""`teactl push`, `call`, `status` (and `logs`, beside): work with running enclaves through their runtime clients.
 
-May not: believe what comes back; `attest` is how to believe. Rule: docs/architecture.md, "teactl".
+May not: believe what comes back; `attest` is how to believe. Rule: docs/teactl.md, "push", "call", "status".
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
-import msgspec
 import typer
 from rich.console import Console
 
-from tea.protocol.channels import Activation, LogRecord
+from tea.protocol.channels import Activation
 from tea.protocol.errors import CallError
-from tea.trust.approval import unverified_manifest
+from tea.trust.approval import MAX_ENVELOPE, unverified_manifest
 
 from ..building import bundles_by_digest
 from ..console import Json, Refusal, emit, say, table
+from ..files import read_bytes
 from ..operating import (
     DEFAULT_NETWORK,
     Enclave,
     Network,
-    OperatorClient,
     arguments_from_json,
     ask,
-    readable,
+    result_from_msgpack,
     with_client,
 )
-from ..operator import ClientStatus, LogPage, Push
-from ..registry import default_registry
+from ..operator import ClientStatus, Push
+from ..registry import EnclaveEntry, default_registry
+from .logs import register as register_logs
+
+PUSH_SECONDS = 180.0
+MAX_CHANGE = 1 << 20
 
 
 def register(root: typer.Typer) -> None:
@@ -40,7 +43,10 @@ def register(root: typer.Typer) -> None:
     root.command()(push)
     root.command()(call)
     root.command()(status)
-    root.command()(logs)
+    register_logs(root)
+
+
+# ---- push ------------------------------------------------------------------------------------------------------------
 
 
 def push(
@@ -54,44 +60,50 @@ def push(
     as_json: Json = False,
 ) -> None:
     """Push an approved manifest and its bundles; answers when the new revision serves, or why it does not."""
-    envelope = manifest.read_bytes()
-    named = unverified_manifest(envelope)
-    found = bundles_by_digest(bundles)
-    paths: list[str] = []
-    for name, actor in named.actors.items():
-        if actor.bundle not in found:
-            raise Refusal(f"actors.{name}: no file in {bundles} has the digest sha256:{actor.bundle.hex()}")
-        paths.append(str(found[actor.bundle].absolute()))
-    settings = Push(envelope, tuple(one.read_bytes() for one in change or ()), _environment(env or []), tuple(paths))
-    names = (
-        [one.name for one in default_registry().network(network).enclaves]
-        if all_enclaves
-        else [default_registry().enclave(network, enclave).name]
-    )
-    results: dict[str, Activation] = {}
-    for name in names:
-        results[name] = ask(network, name, lambda client: client.ask("push", settings, timeout=180.0))
+    if all_enclaves and enclave is not None:
+        raise typer.BadParameter("give one of the two: --enclave, or --all", param_hint="--all")
+    settings = _settings(manifest, bundles, _environment(env or []), change or [])
+    registry = default_registry()
+    if not all_enclaves:
+        name = registry.enclave(network, enclave).name
+        results: dict[str, Activation | CallError] = {name: _push(network, name, settings)}
+    else:
+        results = {}
+        # One after the other: what one refuses is known before the last has it, and the others serve meanwhile.
+        for one in registry.network(network).enclaves:
+            try:
+                results[one.name] = _push(network, one.name, settings)
+            except CallError as error:
+                results[one.name] = error
 
     def text(console: Console) -> None:
         for name, one in results.items():
             say(console, f"{name}: {_activation(one)}")
 
-    emit(
-        {
-            "ok": True,
-            "enclaves": {
-                name: {
-                    "revision": one.revision,
-                    "manifest_digest": f"sha384:{one.manifest_digest.hex()}",
-                    "started": one.started,
-                    "stopped": one.stopped,
-                }
-                for name, one in results.items()
-            },
-        },
-        as_json,
-        text,
-    )
+    pushed = not any(isinstance(one, CallError) for one in results.values())
+    emit({"ok": pushed, "enclaves": {name: _pushed(one) for name, one in results.items()}}, as_json, text)
+    if not pushed:
+        raise typer.Exit(1)
+
+
+def _settings(manifest: Path, bundles: Path, environment: dict[str, str], changes: Iterable[Path]) -> Push:
+    envelope = read_bytes(manifest, "approved manifest", MAX_ENVELOPE)
+    found = bundles_by_digest(bundles)
+    paths: list[str] = []
+    for name, actor in unverified_manifest(envelope).actors.items():
+        if actor.bundle not in found:
+            raise Refusal(
+                f"actors.{name}: found no file in {bundles} with the digest sha256:{actor.bundle.hex()}, expected one: "
+                "build the bundle again, name its folder with --bundles, or pin and approve the manifest anew"
+            )
+        paths.append(str(found[actor.bundle].absolute()))
+    approved = tuple(read_bytes(one, "change of the approvers", MAX_CHANGE) for one in changes)
+    return Push(envelope, approved, environment, tuple(paths))
+
+
+def _push(network: str, enclave: str, settings: Push) -> Activation:
+    activation: Activation = ask(network, enclave, lambda client: client.ask("push", settings, timeout=PUSH_SECONDS))
+    return activation
 
 
 def _environment(pairs: list[str]) -> dict[str, str]:
@@ -99,18 +111,36 @@ def _environment(pairs: list[str]) -> dict[str, str]:
     for pair in pairs:
         name, separator, value = pair.partition("=")
         if not separator or not name:
-            raise typer.BadParameter("--env takes NAME=VALUE")
+            raise typer.BadParameter(f"found {pair[:40]!r}, expected NAME=VALUE", param_hint="--env")
+        if name in environment:
+            raise typer.BadParameter(f"found {name[:40]} twice, expected it once", param_hint="--env")
         environment[name] = value
     return environment
 
 
-def _activation(one: Activation) -> str:
+def _activation(one: Activation | CallError) -> str:
+    if isinstance(one, CallError):
+        return f"refused: {one}"
     parts = [f"revision {one.revision} serves"]
     if one.started:
         parts.append(f"started {', '.join(one.started)}")
     if one.stopped:
         parts.append(f"stopped {', '.join(one.stopped)}")
     return "; ".join(parts)
+
+
+def _pushed(one: Activation | CallError) -> dict[str, object]:
+    if isinstance(one, CallError):
+        return {"error": one.sentence, "code": one.code.name, "details": one.details}
+    return {
+        "revision": one.revision,
+        "manifest_digest": f"sha384:{one.manifest_digest.hex()}",
+        "started": one.started,
+        "stopped": one.stopped,
+    }
+
+
+# ---- call ------------------------------------------------------------------------------------------------------------
 
 
 def call(
@@ -125,21 +155,25 @@ def call(
 ) -> None:
     """Call an actor over its link `from: parent`, and print what it answers as JSON."""
     body = arguments_from_json(arguments)
-    answer = ask(network, enclave, lambda client: client.ask("call", actor, operation, body))
-    value: Any = readable(msgspec.msgpack.decode(answer))
+    answer: bytes = ask(network, enclave, lambda client: client.ask("call", actor, operation, body))
+    value = result_from_msgpack(answer)
+    emit({"ok": True, "result": value}, as_json, lambda console: _show(value, console))
 
-    def text(console: Console) -> None:
-        if isinstance(value, list) and value and all(isinstance(row, dict) for row in value):
-            columns = list(value[0])
-            console.print(table(None, columns, ([_cell(row.get(column)) for column in columns] for row in value)))
-        else:
-            say(console, json.dumps(value, indent=None if not isinstance(value, dict) else 2))
 
-    emit({"ok": True, "result": value}, as_json, text)
+def _show(value: Any, console: Console) -> None:
+    if isinstance(value, list) and value and all(isinstance(row, dict) and row for row in value):
+        columns = list(dict.fromkeys(column for row in value for column in row))
+        rows = ([_cell(row.get(column, "")) for column in columns] for row in value)
+        console.print(table(None, columns, rows))
+    else:
+        say(console, json.dumps(value, indent=2 if isinstance(value, dict) else None))
 
 
 def _cell(value: object) -> str:
     return value if isinstance(value, str) else json.dumps(value)
+
+
+# ---- status ----------------------------------------------------------------------------------------------------------
 
 
 def status(
@@ -148,68 +182,46 @@ def status(
     as_json: Json = False,
 ) -> None:
     """Show runtime clients and their enclaves: phase, revision, actors, calls. Exit status 1 when one is not ready."""
-    entries = default_registry().network(network).enclaves
-    if enclave is not None:
-        entries = (default_registry().enclave(network, enclave),)
-    found: dict[str, ClientStatus | str] = {}
-    for one in entries:
-        try:
-            found[one.name] = asyncio.run(with_client(Path(one.folder), lambda client: client.ask("status")))
-        except (Refusal, CallError) as error:
-            found[one.name] = str(error)
+    registry = default_registry()
+    entries = registry.network(network).enclaves if enclave is None else (registry.enclave(network, enclave),)
+    found = asyncio.run(_ask_all(entries))
 
     def text(console: Console) -> None:
         rows = [_status_row(name, one) for name, one in found.items()]
-        console.print(table(None, ("enclave", "phase", "revision", "actors", "calls", "errors", "detail"), rows))
+        columns = ("enclave", "phase", "revision", "actors", "calls", "errors", "detail")
+        console.print(table(None, columns, rows))
 
-    result = {
-        name: msgspec.to_builtins(one, builtin_types=(bytes,)) if isinstance(one, ClientStatus) else {"problem": one}
-        for name, one in found.items()
-    }
-    ready = all(
-        isinstance(one, ClientStatus) and one.enclave is not None and one.enclave.phase == "ready"
-        for one in found.values()
-    )
+    ready = all(_is_ready(one) for one in found.values())
+    result = {name: {"problem": one} if isinstance(one, str) else one for name, one in found.items()}
     emit({"ok": ready, "enclaves": result}, as_json, text)
     if not ready:
         raise typer.Exit(1)
 
 
+async def _ask_all(entries: Iterable[EnclaveEntry]) -> dict[str, ClientStatus | str]:
+    async def one(entry: EnclaveEntry) -> ClientStatus | str:
+        try:
+            status: ClientStatus = await with_client(Path(entry.folder), lambda client: client.ask("status"))
+        except CallError as error:
+            return str(error)
+        except OSError as error:
+            return f"{error.filename}: {error.strerror}"
+        return status
+
+    # At once: each that does not answer takes its whole time.
+    listed = list(entries)
+    return dict(zip([entry.name for entry in listed], await asyncio.gather(*map(one, listed)), strict=True))
+
+
+def _is_ready(one: ClientStatus | str) -> bool:
+    return isinstance(one, ClientStatus) and one.enclave is not None and one.enclave.phase == "ready"
+
+
 def _status_row(name: str, one: ClientStatus | str) -> tuple[object, ...]:
-    if isinstance(one, str) or one.enclave is None:
-        return (name, "-", "-", "-", "-", "-", one if isinstance(one, str) else one.problem)
+    if isinstance(one, str):
+        return (name, "no client", "-", "-", "-", "-", one)
+    if one.enclave is None:
+        return (name, "no enclave", "-", "-", "-", "-", one.problem)
     host = one.enclave
     actors = ", ".join(f"{actor.name} {actor.version} {actor.running}/{actor.replicas}" for actor in host.actors)
     return (name, host.phase, host.revision or "-", actors or "-", host.calls, host.errors, host.detail)
-
-
-def logs(
-    network: Network = DEFAULT_NETWORK,
-    enclave: Enclave = None,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until interrupted.")] = False,
-    seconds: Annotated[float | None, typer.Option(help="With --follow: end after this many seconds.")] = None,
-    as_json: Json = False,
-) -> None:
-    """Print the enclave's log: a line a record; with --json one JSON object a line."""
-
-    async def read(client: OperatorClient) -> None:
-        start = 0
-        until = None if seconds is None else time.monotonic() + seconds
-        while True:
-            page: LogPage = await client.ask("logs", start, 1.0 if follow else 0.0)
-            for record in page.records:
-                _print_record(record, as_json)
-            if not page.records and (not follow or (until is not None and time.monotonic() > until)):
-                return
-            start = page.next
-
-    ask(network, enclave, read)
-
-
-def _print_record(record: LogRecord, as_json: bool) -> None:
-    if as_json:
-        typer.echo(json.dumps(msgspec.structs.asdict(record)))
-        return
-    moment = time.strftime("%H:%M:%S", time.gmtime(record.time))
-    fields = "".join(f" {key}={value}" for key, value in record.fields.items())
-    typer.echo(f"{moment} {record.level:7} {record.source:22} {record.message}{fields}")

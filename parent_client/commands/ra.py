@@ -25,6 +25,7 @@ from tea.trust.rounds import (
 )
 
 from ..console import Json, Refusal, emit, say
+from ..files import read_bytes, read_text
 
 MAX_FILE = 16 << 20
 
@@ -48,11 +49,11 @@ def verify(
     as_json: Json = False,
 ) -> None:
     """Check every signature of a certificate or of evidence, each document at its own time."""
-    rules = parse_policy(policy.read_text(), str(policy))
+    rules = parse_policy(read_text(policy, "policy"), str(policy))
     cache = ChainCache()
     results = []
     for path in files:
-        data = _read(path)
+        data = read_bytes(path, "certificate, and no evidence", MAX_FILE)
         try:
             results.append((path, _verify(data, rules, cache)))
         except RoundError as error:
@@ -72,14 +73,6 @@ def _verify(data: bytes, rules: Policy, cache: ChainCache) -> CertificateReport 
         if error.code is not RoundCode.MALFORMED:
             raise
     return verify_evidence(data, rules, cache=cache)
-
-
-def _read(path: Path) -> bytes:
-    with path.open("rb") as file:
-        data = file.read(MAX_FILE + 1)
-    if len(data) > MAX_FILE:
-        raise Refusal(f"{path} has more than {MAX_FILE} bytes: it is neither a certificate nor evidence")
-    return data
 
 
 def _plain(report: CertificateReport | EvidenceReport) -> dict[str, object]:

@@ -83,6 +83,11 @@ class Server:
         """Those that are not over."""
         return tuple(self._endpoints.values())
 
+    @property
+    def strangers(self) -> int:
+        """Connections that have not said who they are."""
+        return len(self._strangers)
+
     def close(self) -> Awaitable[None]:
         """Stop to listen and close every endpoint. The result may be awaited: until all connections are gone."""
         if not self._closed:

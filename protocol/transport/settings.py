@@ -25,7 +25,7 @@ class Settings:
     """A peer that says nothing for this long is asked for a sign of life; after three times as long it is gone."""
     handshake: float = 5.0
     """How long a new connection may take until its HELLO is there."""
-    handlers: int = 256
+    handlers: int = 128
     """Requests of the peer that are served at once; others wait, within the session's window."""
     waiting: int = 4096
     """Calls that may wait for room; one more is answered EXHAUSTED."""

@@ -1,6 +1,6 @@
 """crypto: keys that never leave the host, as operations on handles; and the public functions that go with them.
 
-May not: answer with a secret, or take a key in from an actor. What computes for long leaves the host's loop.
+May not: answer with a secret, or take a key in that an actor could read. What computes for long leaves the host's loop.
 Rule: docs/architecture.md, "Providers".
 """
 
@@ -16,10 +16,11 @@ import msgspec
 
 from tea.protocol.errors import CallError, Code
 from tea.protocol.operations import operation
+from tea.trust.sealing import SealError
 
 from ..base import Call, Config, Provider
 from . import addresses, curves, exchange, rsa, shamir
-from .algorithms import OFF_LOOP, SLOW, VERIFIERS, derive, draw
+from .algorithms import OFF_LOOP, SEEDED, SLOW, VERIFIERS, derive, draw
 from .exchange import X25519Key
 from .keyring import MAX_HANDLE, Handle, KeyRing
 from .keys import Key, SigningKey
@@ -32,7 +33,7 @@ from .limits import (
     require_size,
     unknown,
 )
-from .symmetric import AeadKey, SecretKey, hash_of
+from .symmetric import KEY_SIZE, AeadKey, SecretKey, hash_of
 
 _T = TypeVar("_T")
 _K = TypeVar("_K", bound=Key)
@@ -58,7 +59,7 @@ class Ss58Address(msgspec.Struct, frozen=True):
 
 
 class Crypto(Provider[CryptoConfig]):
-    """Keys that are made in the host, used there and never leave it; an actor holds handles (24 characters of text).
+    """Keys that are made in the host or come in sealed, and never leave it; an actor holds handles (24 characters).
 
     A handle works for the actor that made it (all its replicas) and ends with the host; another actor's is NOT_FOUND.
     An actor has at most `max_handles` (256 unless the manifest says otherwise), then EXHAUSTED. Algorithms: ed25519,
@@ -109,6 +110,28 @@ class Crypto(Provider[CryptoConfig]):
         if self._rings.get(call.caller) is not ring:
             raise CallError(Code.UNAVAILABLE, f"{call.caller} left the manifest while its key was made")
         return ring.add(key)
+
+    @operation
+    async def import_sealed(self, call: Call, algorithm: str, sealed: bytes) -> str:
+        """Take in a key of 32 bytes that `teactl secret seal --key ALGORITHM` sealed for this actor; its handle.
+
+        The actor never sees the key. For ed25519, sr25519, x25519, the AEADs and hkdf-hmac. Raises UNTRUSTED when it
+        was sealed for another enclave, actor, manifest or algorithm; INVALID on another algorithm or size; EXHAUSTED.
+        """
+        make = SEEDED.get(algorithm)
+        if make is None:
+            raise unknown("algorithm that can be imported,", algorithm, tuple(SEEDED))
+        ring = self._ring(call)
+        ring.require_room()
+        try:
+            seed = self.services.attester.open_sealed(
+                sealed, purpose=f"key:{algorithm}", actor=call.caller, bundle=call.bundle
+            )
+        except SealError as error:
+            raise CallError(Code.UNTRUSTED, error.sentence, reason=f"seal:{error.code.value}") from None
+        if len(seed) != KEY_SIZE:
+            raise CallError(Code.INVALID, f"a key of {algorithm} has {KEY_SIZE} bytes, the sealed one {len(seed)}")
+        return ring.add(make(seed))
 
     @operation
     async def public_key(self, call: Call, handle: str, format: str = "native") -> bytes:

@@ -7,14 +7,16 @@ line; nothing that it does reaches another actor but through numbered links. Rul
 from __future__ import annotations
 
 import collections
+import functools
 import hashlib
 import io
 import logging
 import select
 import socket
 import sys
+import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import msgspec
@@ -29,6 +31,8 @@ from tea.trust.keys import PublicKey
 
 from .wire import CONTROL_LINK, MAX_LOG_LINE, LogLine, Ready, Welcome
 
+CALL_SECONDS: Final = 30.0
+"""How long a call waits that says nothing else: no callee can hold its caller for ever."""
 _READ: Final = 256 * 1024
 
 
@@ -50,17 +54,31 @@ class WorkerLoop:
         self._answers: dict[int, Frame] = {}
         self._next_call = 0
         self._cause = 0
-        self._deadline_left: float | None = None
+        self._deadline_at: float | None = None
+        """When the call in hand has no more time, on the monotonic clock; None: it has no deadline."""
         self._operations: tuple[str, ...] = ()
 
     # -- what the actor's links call ---------------------------------------------------------------------------
 
     def call(self, link: int, operation: int, body: bytes, timeout: float | None) -> bytes:
         """Call through a numbered link and wait. Raises `CallError`; the host answers at the deadline at the latest."""
+        return self._finish(self._begin(link, operation, body, timeout))
+
+    def begin(self, link: int, operation: int, body: bytes, timeout: float | None) -> Callable[[], bytes]:
+        """Send a call; the result waits for its answer. The link's window bounds how many may be under way."""
+        return functools.partial(self._finish, self._begin(link, operation, body, timeout))
+
+    def _begin(self, link: int, operation: int, body: bytes, timeout: float | None) -> int:
         self._next_call = (self._next_call % 0xFFFFFFFF) + 1
-        correlation = self._next_call
-        deadline = 0 if timeout is None else max(1, min(0xFFFFFFFF, int(timeout * 1000)))
-        self._send(Frame(Kind.CALL, 0, operation, link, correlation, self._cause, deadline, body))
+        seconds = CALL_SECONDS if timeout is None else timeout
+        if self._deadline_at is not None:
+            # Nobody waits for this answer longer than the caller of the call in hand does.
+            seconds = min(seconds, self._deadline_at - time.monotonic())
+        deadline = max(1, min(0xFFFFFFFF, int(seconds * 1000)))
+        self._send(Frame(Kind.CALL, 0, operation, link, self._next_call, self._cause, deadline, body))
+        return self._next_call
+
+    def _finish(self, correlation: int) -> bytes:
         while True:
             answer = self._answers.pop(correlation, None)
             if answer is not None:
@@ -157,6 +175,7 @@ class WorkerLoop:
     def _handle(self, system: System, frame: Frame, welcome: Welcome) -> None:
         context, arguments = split_context(frame.body)
         deadline = frame.deadline / 1000 if frame.deadline else None
+        self._deadline_at = None if deadline is None else time.monotonic() + deadline
         invocation = binding.Invocation(context.caller, context.chain, deadline)
         self._cause = frame.correlation
         try:
@@ -178,7 +197,7 @@ class WorkerLoop:
             # A message is done with: the host may count its place in the mailbox as free.
             self._send(Frame(Kind.CREDIT, correlation=frame.correlation))
         system.pump()
-        self._cause = 0
+        self._cause, self._deadline_at = 0, None
         if not system.alive:
             raise _ActorExited
 

@@ -1,32 +1,130 @@
-"""Closes a forked worker in: descriptors, environment, identity, limits. Irreversible by design.
+"""Closes a forked worker in, layer by layer. Irreversible by design.
 
-May not: be called in the host or the zygote. Nothing here trusts the actor; the kernel is the boundary.
-Rule: docs/architecture.md, "The sandbox"; order as measured there (the parent-death signal comes after the uid
-change, which clears it; the descriptor limit comes last, since everything before may need a descriptor).
+May not: be called in the host or the zygote, nor run any of the actor's code before the last layer is on. Nothing here
+trusts the actor; the kernel is the boundary. Rule: docs/sandbox.md, "The order, and why".
 """
 
 from __future__ import annotations
 
-import ctypes
+import array
 import os
+import platform
 import resource
 import signal
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Final
 
-PR_SET_PDEATHSIG: Final = 1
-PR_SET_DUMPABLE: Final = 4
-PR_CAPBSET_DROP: Final = 24
-PR_SET_NO_NEW_PRIVS: Final = 38
+import msgspec
+
+from . import landlock
+from .kernel import (
+    PR_CAPBSET_DROP,
+    PR_SET_DUMPABLE,
+    PR_SET_NO_NEW_PRIVS,
+    PR_SET_PDEATHSIG,
+    clear_capabilities,
+    install_filter,
+    prctl,
+    set_c_environment,
+    system_call,
+)
+from .layers import Finding, Layer
+from .seccomp_policy import Profile, first_filter, last_lock
+
+__all__ = [
+    "PR_SET_DUMPABLE",
+    "Born",
+    "Confinement",
+    "SandboxError",
+    "address_space_bytes",
+    "close_in",
+    "move_to_lowest",
+    "prctl",
+    "warm_up",
+]
+
+_FILTER_NEW_LISTENER: Final = 1 << 3
 _LAST_CAPABILITY: Final = 63
 
-_libc = ctypes.CDLL(None, use_errno=True)
+
+class SandboxError(Exception):
+    """A layer that this kernel grants could not be put on: the worker ends before any of the actor's code runs."""
 
 
-def prctl(option: int, value: int = 0) -> None:
-    """prctl(2). Raises `OSError`."""
-    if _libc.prctl(option, ctypes.c_ulong(value), 0, 0, 0) != 0:
-        code = ctypes.get_errno()
-        raise OSError(code, f"prctl({option}, {value}): {os.strerror(code)}")
+class Born(msgspec.Struct, frozen=True, array_like=True):
+    """A worker's first word, before it speaks frames: it is closed in, or why not. Its seccomp listener is attached."""
+
+    error: str | None
+    findings: tuple[Finding, ...] = ()
+    """What became of each layer, when all were tried (`probe.py`)."""
+
+
+@dataclass
+class Confinement:
+    """How one worker is closed in."""
+
+    layers: frozenset[Layer]
+    uid: int | None
+    """Taken when the process is root's."""
+    memory_bytes: int
+    """Address space beyond `base_bytes`."""
+    cpu_seconds: int
+    """CPU time; 0: no bound."""
+    parent: int
+    """The host's pid: whoever else is the parent is too late."""
+    base_bytes: int
+    """Address space of the process at the fork: `address_space_bytes()`, asked while there was a /proc."""
+    profile: Profile = Profile.PYTHON
+    listener: int = -1
+
+
+Step = Callable[[Confinement], str]
+
+
+def close_in(connection: socket.socket, plan: Confinement, *, tolerant: bool = False) -> None:
+    """Put on every layer of the plan, in order, and say so on `connection`, which is the one descriptor left.
+
+    Raises `SandboxError` at the first layer that fails, having said so; when `tolerant`, goes on and reports all.
+    """
+    findings: list[Finding] = []
+    os.environ.clear()
+    set_c_environment("TZ", "UTC0")  # or the C library would look for /etc/localtime at the first local time
+    os.umask(0o777)
+    for layer, step in _STEPS:
+        if layer not in plan.layers:
+            continue
+        try:
+            findings.append(Finding(layer, True, step(plan)))
+        except OSError as error:
+            if not tolerant:
+                sentence = f"{layer.value}: {error.strerror or error}"
+                _say(connection, Born(sentence), -1)
+                raise SandboxError(sentence) from error
+            findings.append(Finding(layer, False, error.strerror or str(error)))
+    _say(connection, Born(None, tuple(findings) if tolerant else ()), plan.listener)
+    if plan.listener >= 0:
+        os.close(plan.listener)
+    # The limit on descriptors comes after all that needs one; the last lock takes away what the steps here needed.
+    resource.setrlimit(resource.RLIMIT_NOFILE, (1, 1))
+    if Layer.SECCOMP in plan.layers:
+        install_filter(last_lock(platform.machine()), 0)
+
+
+def warm_up(layers: frozenset[Layer]) -> None:
+    """Assemble the filters that workers will need, in the zygote, so that none has to."""
+    machine = platform.machine()
+    if Layer.PID_NAMESPACE in layers:  # where every worker has pid 1
+        for profile in Profile:
+            first_filter(machine, profile, 1, Layer.EMPTY_ROOT in layers, Layer.NAMED_REFUSALS in layers)
+    last_lock(machine)
+
+
+def _say(connection: socket.socket, born: Born, listener: int) -> None:
+    attached = array.array("i", [listener] if listener >= 0 else [])
+    ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, attached.tobytes())] if attached else []
+    connection.sendmsg([msgspec.msgpack.encode(born)], ancillary)
 
 
 def move_to_lowest(descriptor: int) -> int:
@@ -37,53 +135,135 @@ def move_to_lowest(descriptor: int) -> int:
     """
     if descriptor != 0:
         os.dup2(descriptor, 0, inheritable=False)
-    os.closerange(1, resource.getrlimit(resource.RLIMIT_NOFILE)[1])
+    try:
+        system_call("close_range", 1, 0xFFFF_FFFF, 0)
+    except OSError:  # before Linux 5.9
+        os.closerange(1, resource.getrlimit(resource.RLIMIT_NOFILE)[1])
     return 0
 
 
-def enter_sandbox(*, uid: int | None, memory_bytes: int, cpu_seconds: int, parent: int) -> None:
-    """Give up everything that a worker does not need. `uid` is taken when the process runs as root.
-
-    `memory_bytes` bounds the address space beyond what the process has now; `cpu_seconds` is its CPU time, 0: no bound.
-    Raises `OSError` when a layer cannot be set: the worker then ends before any of the actor's code runs.
-    """
-    os.environ.clear()
-    os.umask(0o777)
-    os.chdir("/")
-    prctl(PR_SET_NO_NEW_PRIVS, 1)
-    if os.geteuid() == 0 and uid is not None:
-        _drop_root(uid)
-    # Not dumpable: no core file, and no other process of this uid may read its memory or descriptors.
-    prctl(PR_SET_DUMPABLE, 0)
-    # The uid change above clears the death signal, so it is set after it, and the race with a dying host is closed
-    # by looking at the parent again.
-    prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
-        os._exit(1)
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
-    address_space = _address_space_bytes() + memory_bytes
-    resource.setrlimit(resource.RLIMIT_AS, (address_space, address_space))
-    if cpu_seconds:
-        resource.setrlimit(resource.RLIMIT_CPU, (cpu_seconds, cpu_seconds + 1))
-    resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))
-    resource.setrlimit(resource.RLIMIT_MEMLOCK, (0, 0))
-    resource.setrlimit(resource.RLIMIT_MSGQUEUE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_NOFILE, (1, 1))
+# -- the steps, in their order ---------------------------------------------------------------------------------
 
 
-def _drop_root(uid: int) -> None:
+def _descriptors(plan: Confinement) -> str:
+    # They were closed before the socket got its Python object; what is shown here is that it worked.
+    try:
+        os.fstat(1)
+    except OSError:
+        return "one socket is inherited, and nothing else"
+    raise OSError(0, "a second descriptor is open")
+
+
+def _own_uid(plan: Confinement) -> str:
+    if plan.uid is None:
+        raise OSError(1, "the host is not root: all workers have its uid")
+    os.setgroups([])
+    os.setresgid(plan.uid, plan.uid, plan.uid)
+    os.setresuid(plan.uid, plan.uid, plan.uid)
+    return "each worker has a uid and gid of its own, and no other group"
+
+
+def _no_capabilities(plan: Confinement) -> str:
+    clear_capabilities()
+    return "none in any set, nor any to be had"
+
+
+def _drop_bounding_set() -> None:
+    # Dropping needs CAP_SETPCAP, so it comes before the uid change. A user without it has none to gain either.
     for capability in range(_LAST_CAPABILITY + 1):
         try:
             prctl(PR_CAPBSET_DROP, capability)
         except OSError:
-            break
-    os.setgroups([])
-    os.setresgid(uid, uid, uid)
-    os.setresuid(uid, uid, uid)
+            return
 
 
-def _address_space_bytes() -> int:
+def _bounding_set(plan: Confinement) -> str:
+    _drop_bounding_set()
+    return ""
+
+
+def _no_new_privileges(plan: Confinement) -> str:
+    prctl(PR_SET_NO_NEW_PRIVS, 1)
+    return "running a program gains nothing"
+
+
+def _not_dumpable(plan: Confinement) -> str:
+    prctl(PR_SET_DUMPABLE, 0)
+    return "no core file, and nobody of the same uid reads its memory"
+
+
+def _limits(plan: Confinement) -> str:
+    limits = resource.setrlimit
+    limits(resource.RLIMIT_CORE, (0, 0))
+    limits(resource.RLIMIT_FSIZE, (0, 0))
+    space = plan.base_bytes + plan.memory_bytes
+    limits(resource.RLIMIT_AS, (space, space))
+    if plan.cpu_seconds:
+        limits(resource.RLIMIT_CPU, (plan.cpu_seconds, plan.cpu_seconds + 1))
+    limits(resource.RLIMIT_NPROC, (0, 0))
+    limits(resource.RLIMIT_MEMLOCK, (0, 0))
+    limits(resource.RLIMIT_MSGQUEUE, (0, 0))
+    limits(resource.RLIMIT_SIGPENDING, (16, 16))
+    return "address space, CPU time, processes, files, locked memory"
+
+
+def _landlock(plan: Confinement) -> str:
+    known = landlock.version()
+    landlock.deny_all(known)
+    return f"version {known} denies all that it knows"
+
+
+def _parent_death(plan: Confinement) -> str:
+    prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    # A host that died before this line sends no signal any more. In a pid namespace of its own a worker sees no parent
+    # to compare; there the end of the socket, whose other end the host alone has, says the same.
+    if os.getppid() not in (0, plan.parent):
+        os._exit(1)
+    return "SIGKILL when the host ends"
+
+
+def _seccomp(plan: Confinement) -> str:
+    machine = platform.machine()
+
+    def install(named: bool) -> int:
+        program = first_filter(machine, plan.profile, os.getpid(), Layer.EMPTY_ROOT in plan.layers, named)
+        return install_filter(program, _FILTER_NEW_LISTENER if named else 0)
+
+    if Layer.NAMED_REFUSALS in plan.layers:
+        try:
+            plan.listener = install(True)
+        except OSError:
+            # Kernels before 5.0, or a listener around this one already (a container's): refused calls have no names.
+            install(False)
+    else:
+        install(False)
+    return f"an allowlist for {machine}"
+
+
+def _named_refusals(plan: Confinement) -> str:
+    if plan.listener < 0:
+        raise OSError(0, "the kernel gives no second seccomp listener, or none at all")
+    return "a refused call is told to the host by its name"
+
+
+_STEPS: Final[tuple[tuple[Layer, Step], ...]] = (
+    (Layer.DESCRIPTORS, _descriptors),
+    (Layer.NO_CAPABILITIES, _bounding_set),
+    (Layer.OWN_UID, _own_uid),
+    (Layer.NO_CAPABILITIES, _no_capabilities),
+    (Layer.NOT_DUMPABLE, _not_dumpable),
+    (Layer.LIMITS, _limits),
+    (Layer.NO_NEW_PRIVILEGES, _no_new_privileges),
+    (Layer.LANDLOCK, _landlock),
+    # The uid change above clears the death signal, so it is set after it.
+    (Layer.PARENT_DEATH, _parent_death),
+    (Layer.SECCOMP, _seccomp),
+    (Layer.NAMED_REFUSALS, _named_refusals),
+)
+
+
+def address_space_bytes() -> int:
+    """Bytes of address space that this process has."""
     # /proc may be absent in an image; then the limit is counted from zero and has to be generous in the manifest.
     try:
         with open("/proc/self/statm", "rb") as file:  # noqa: PTH123 (no pathlib machinery in a forked worker)

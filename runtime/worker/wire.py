@@ -19,6 +19,9 @@ import msgspec
 from tea.protocol.operations import OperationDescription
 from tea.sdk.binding import Identity, LinkDescription
 
+from .layers import SandboxReport
+from .seccomp_policy import Profile
+
 CONTROL_LINK: Final = 0
 CHUNK: Final = 256 * 1024
 """Bytes of a bundle in one frame."""
@@ -56,13 +59,17 @@ class LogLine(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Spawn(msgspec.Struct, frozen=True, array_like=True):
-    """Host to zygote, with the worker's end of its socketpair attached: fork one worker."""
+    """Host to zygote, with the worker's end of its socketpair attached: fork one worker.
+
+    A second attached descriptor is the cgroup's directory that the worker is born in.
+    """
 
     token: int
     name: str
     uid: int | None
     memory_bytes: int
     cpu_seconds: int
+    profile: Profile = Profile.PYTHON
 
 
 class Spawned(msgspec.Struct, frozen=True, array_like=True):
@@ -71,3 +78,9 @@ class Spawned(msgspec.Struct, frozen=True, array_like=True):
     token: int
     pid: int
     error: str | None
+
+
+class Awake(msgspec.Struct, frozen=True, array_like=True):
+    """Zygote to host, once: it is ready to fork, and this is how workers will be closed in."""
+
+    report: SandboxReport

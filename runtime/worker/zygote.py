@@ -7,10 +7,8 @@ May not: hold any secret, run any actor's code, or start a thread. Forked worker
 from __future__ import annotations
 
 import array
-import ctypes
 import gc
 import os
-import platform
 import signal
 import socket
 import sys
@@ -19,57 +17,53 @@ from typing import Final, NoReturn
 import msgspec
 
 from . import offered
+from .kernel import CLONE_PARENT, PR_SET_DUMPABLE, PR_SET_PDEATHSIG, fork, prctl
+from .layers import Layer
 from .loop import run_worker
-from .sandbox import PR_SET_DUMPABLE, PR_SET_PDEATHSIG, enter_sandbox, move_to_lowest, prctl
-from .wire import Spawn, Spawned
+from .namespaces import flags_of, leave_session
+from .probe import probe
+from .sandbox import Confinement, address_space_bytes, close_in, move_to_lowest, warm_up
+from .wire import Awake, Spawn, Spawned
 
-CLONE_PARENT: Final = 0x00008000
-_SYS_CLONE: Final = {"x86_64": 56, "aarch64": 220}
 _MESSAGE: Final = 4096
 
 
-def fork_for_parent() -> int:
-    """fork(2), but the child is a child of this process's parent. Answers the child's pid, or 0 in the child."""
-    number = _SYS_CLONE[platform.machine()]
-    api = ctypes.pythonapi
-    libc = ctypes.PyDLL(None, use_errno=True)
-    libc.syscall.restype = ctypes.c_long
-    api.PyOS_BeforeFork()
-    pid = int(libc.syscall(number, CLONE_PARENT | signal.SIGCHLD, 0, 0, 0, 0))
-    if pid == 0:
-        api.PyOS_AfterFork_Child()
-        return 0
-    api.PyOS_AfterFork_Parent()
-    if pid < 0:
-        code = ctypes.get_errno()
-        raise OSError(code, f"clone: {os.strerror(code)}")
-    return pid
-
-
-def serve(control: socket.socket) -> None:
+def serve(control: socket.socket, layers: frozenset[Layer], base_bytes: int) -> None:
     """Fork a worker for every `Spawn` until the host closes the control socket."""
     parent = os.getppid()
+    flags = CLONE_PARENT | flags_of(layers)
     while True:
         data, descriptors = _receive(control)
         if not data:
             return
         request = msgspec.msgpack.decode(data, type=Spawn)
-        if len(descriptors) != 1:
-            raise RuntimeError(f"a spawn request carries 1 descriptor, this one {len(descriptors)}")
+        if len(descriptors) not in (1, 2):
+            raise RuntimeError(f"a spawn request carries 1 or 2 descriptors, this one {len(descriptors)}")
+        cgroup = descriptors[1] if len(descriptors) == 2 else None
         try:
-            pid = fork_for_parent()
+            pid = fork(flags, cgroup)
         except OSError as error:
             answer = Spawned(request.token, -1, str(error))
         else:
             if pid == 0:
-                _become_worker(request, descriptors[0], parent)
+                plan = Confinement(
+                    layers,
+                    request.uid,
+                    request.memory_bytes,
+                    request.cpu_seconds,
+                    parent,
+                    base_bytes,
+                    profile=request.profile,
+                )
+                _become_worker(descriptors[0], plan)
             answer = Spawned(request.token, pid, None)
-        os.close(descriptors[0])
+        for descriptor in descriptors:
+            os.close(descriptor)
         control.send(msgspec.msgpack.encode(answer))
 
 
 def _receive(control: socket.socket) -> tuple[bytes, list[int]]:
-    data, ancillary, _flags, _address = control.recvmsg(_MESSAGE, socket.CMSG_SPACE(4))
+    data, ancillary, _flags, _address = control.recvmsg(_MESSAGE, socket.CMSG_SPACE(8))
     descriptors = array.array("i")
     for level, kind, payload in ancillary:
         if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
@@ -77,19 +71,13 @@ def _receive(control: socket.socket) -> tuple[bytes, list[int]]:
     return data, list(descriptors)
 
 
-def _become_worker(request: Spawn, descriptor: int, parent: int) -> NoReturn:
+def _become_worker(descriptor: int, plan: Confinement) -> NoReturn:
     code = 1
     try:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        enter = {
-            "uid": request.uid,
-            "memory_bytes": request.memory_bytes,
-            "cpu_seconds": request.cpu_seconds,
-            "parent": parent,
-        }
+        leave_session()
         connection = socket.socket(fileno=move_to_lowest(descriptor))
         offered.reseed()
-        enter_sandbox(**enter)  # type: ignore[arg-type]
+        close_in(connection, plan)
         code = run_worker(connection)
     finally:
         # No atexit handlers, no flushing: they belong to the zygote's image.
@@ -103,15 +91,20 @@ def main() -> None:
     null = os.open(os.devnull, os.O_RDWR)
     os.dup2(null, 0)
     os.close(null)
-    prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     prctl(PR_SET_DUMPABLE, 0)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     offered.preload()
     offered.close()
+    base_bytes = address_space_bytes()
+    report = probe()
+    warm_up(report.held)
+    # After the probe, which may have changed who this process is: that clears the signal.
+    prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    prctl(PR_SET_DUMPABLE, 0)
     gc.collect()
     gc.freeze()
-    control.send(msgspec.msgpack.encode(Spawned(0, os.getpid(), None)))
-    serve(control)
+    control.send(msgspec.msgpack.encode(Awake(report)))
+    serve(control, report.held, base_bytes)
 
 
 if __name__ == "__main__":

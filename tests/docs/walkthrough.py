@@ -66,7 +66,11 @@ class Shell:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        kept = {name: value for name, value in os.environ.items() if name in ("HOME", "LANG", "TMPDIR", "USER")}
+        kept = {
+            name: value
+            for name, value in os.environ.items()
+            if name in ("HOME", "LANG", "PYTHONPATH", "TMPDIR", "USER")
+        }
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         self._environment = {**kept, "PATH": path, "COLUMNS": "100", "TEA_HOME": str(folder / ".tea")}
 

@@ -229,11 +229,11 @@ async def test_an_upgrade_changes_the_code_keeps_the_state_and_loses_no_call(enc
 async def test_an_unchanged_actor_keeps_its_worker_across_an_upgrade(enclave: Enclave) -> None:
     build_counter(enclave)
     await enclave.push(enclave.manifest(links=LINKS))
-    before = enclave.host._running.supervisors["counter"].pids
+    before = enclave.host.supervisors["counter"].pids
     links = LINKS.replace("[add, edition]", "[add]")
     activation = await enclave.push(enclave.manifest(revision=2, links=links))
     assert activation.started == ()
-    assert enclave.host._running.supervisors["counter"].pids == before
+    assert enclave.host.supervisors["counter"].pids == before
     with pytest.raises(CallError) as refused:
         await enclave.call("counter", "edition")
     assert refused.value.code is Code.DENIED
@@ -255,7 +255,7 @@ async def test_an_actor_that_left_the_manifest_is_gone(enclave: Enclave, echo_so
     enclave.bundle("echo", echo_source, "Echo")
     links = LINKS + "\n  - {from: parent, to: echo, operations: [echo]}"
     await enclave.push(enclave.manifest(links=links))
-    pid = enclave.host._running.supervisors["echo"].pids[0]
+    pid = enclave.host.supervisors["echo"].pids[0]
     del enclave.bundles["echo"]
     activation = await enclave.push(enclave.manifest(revision=2, links=LINKS))
     assert activation.stopped == ("echo",)
@@ -281,7 +281,7 @@ async def test_a_dead_parent_is_survived_and_a_new_one_is_served(enclave: Enclav
 async def test_shutdown_leaves_no_process(enclave: Enclave, until: Any) -> None:
     build_counter(enclave)
     await enclave.push(enclave.manifest(links=LINKS))
-    pids = [*enclave.host._running.supervisors["counter"].pids, enclave.host.zygote.pid]
+    pids = [*enclave.host.supervisors["counter"].pids, enclave.host.zygote.pid]
     await enclave.client._enclave.call(1, Control, "shutdown", 1.0)
     await until(lambda: enclave.host.tracker.phase.value == "stopped")
     await until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids))
@@ -320,7 +320,7 @@ async def test_a_killed_zygote_is_replaced_when_a_worker_is_needed(enclave: Encl
     await enclave.push(enclave.manifest(links=LINKS))
     os.kill(enclave.host.zygote.pid, signal.SIGKILL)
     assert await enclave.call("counter", "add") == 1  # the workers do not need it
-    os.kill(enclave.host._running.supervisors["counter"].pids[0], signal.SIGKILL)
-    await until(lambda: enclave.host._running.supervisors["counter"].restarts == 1)
+    os.kill(enclave.host.supervisors["counter"].pids[0], signal.SIGKILL)
+    await until(lambda: enclave.host.supervisors["counter"].restarts == 1)
     assert await enclave.call("counter", "add") == 2
     assert enclave.host.zygote.starts == 2

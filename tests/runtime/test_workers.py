@@ -115,7 +115,7 @@ async def test_a_worker_has_one_descriptor_no_environment_and_no_rights(enclave:
 
 async def test_a_worker_has_no_new_privileges_and_no_capabilities(enclave: Enclave) -> None:
     await push_hostile(enclave)
-    (pid,) = enclave.host._running.supervisors["hostile"].pids
+    (pid,) = enclave.host.supervisors["hostile"].pids
     status = dict(
         line.split(":\t", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines() if ":\t" in line
     )
@@ -157,7 +157,7 @@ async def test_a_crash_answers_the_call_in_hand_and_the_actor_comes_back(enclave
     with pytest.raises(CallError) as refused:
         await enclave.call("hostile", "die")
     assert refused.value.code is Code.UNAVAILABLE
-    await until(lambda: enclave.host._running.supervisors["hostile"].restarts == 1)
+    await until(lambda: enclave.host.supervisors["hostile"].restarts == 1)
     await enclave.call("hostile", "facts")
     status = enclave.host.status()
     assert status.in_flight == 0
@@ -167,7 +167,7 @@ async def test_a_crash_answers_the_call_in_hand_and_the_actor_comes_back(enclave
 async def test_kill_9_answers_every_call_that_was_in_hand(enclave: Enclave) -> None:
     await push_hostile(enclave)
     calls = [asyncio.create_task(enclave.call("hostile", "sleep", seconds=30.0)) for _ in range(5)]
-    supervisor = enclave.host._running.supervisors["hostile"]
+    supervisor = enclave.host.supervisors["hostile"]
     async with asyncio.timeout(10):
         while len(supervisor.group.ports[0].delivered) < 5:
             await asyncio.sleep(0.005)
@@ -179,7 +179,7 @@ async def test_kill_9_answers_every_call_that_was_in_hand(enclave: Enclave) -> N
 
 async def test_an_actor_that_keeps_crashing_stays_down_and_says_why(enclave: Enclave, until: Any) -> None:
     await push_hostile(enclave, ", restart: {intensity: 2, period_s: 60, backoff_ms: 1, backoff_max_ms: 10}")
-    supervisor = enclave.host._running.supervisors["hostile"]
+    supervisor = enclave.host.supervisors["hostile"]
     for crash in range(3):
         await until(lambda crash=crash: supervisor.restarts == crash and supervisor.running == 1)
         with pytest.raises(CallError):
@@ -222,7 +222,7 @@ async def test_system_exit_ends_the_worker_and_it_comes_back(enclave: Enclave, u
     with pytest.raises(CallError) as refused:
         await enclave.call("hostile", "exit_python")
     assert refused.value.code is Code.UNAVAILABLE
-    await until(lambda: enclave.host._running.supervisors["hostile"].restarts == 1)
+    await until(lambda: enclave.host.supervisors["hostile"].restarts == 1)
 
 
 async def test_what_an_actor_prints_is_a_log_line_under_its_name(enclave: Enclave) -> None:
@@ -250,14 +250,14 @@ async def test_a_worker_that_breaks_the_protocol_is_cut_off_and_its_neighbour_is
     enclave.bundle("hostile", HOSTILE, "Hostile")
     links = LINKS + "\n  - {from: parent, to: echo, operations: [echo]}"
     await enclave.push(enclave.manifest(links=links, actors={"hostile": QUICK}))
-    neighbour = enclave.host._running.supervisors["echo"].pids
+    neighbour = enclave.host.supervisors["echo"].pids
     with pytest.raises(CallError) as refused:
         await enclave.call("hostile", "raw", data=FRAMES[name])
     assert refused.value.code is Code.UNAVAILABLE
     assert "broke the protocol" in await enclave.logged("broke the protocol")
     assert await enclave.call("echo", "echo", value="still here") == "still here"
-    assert enclave.host._running.supervisors["echo"].pids == neighbour
-    await until(lambda: enclave.host._running.supervisors["hostile"].restarts == 1)
+    assert enclave.host.supervisors["echo"].pids == neighbour
+    await until(lambda: enclave.host.supervisors["hostile"].restarts == 1)
 
 
 async def test_a_link_that_was_not_granted_cannot_be_called_by_its_number(enclave: Enclave) -> None:

@@ -1,0 +1,100 @@
+"""What a worker tried and was refused: counted by name, said once in the log, shown in status.
+
+May not: cost the host more than a bounded amount, whatever a worker tries: after a number of refused system calls the
+host stops listening, and the kernel refuses alone. Rule: docs/sandbox.md, "Named refusals".
+"""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import errno
+import fcntl
+import os
+import select
+import struct
+from collections.abc import Callable
+from typing import Final
+
+from .worker.syscall_table import name_of
+
+LISTENED_CALLS: Final = 64
+"""Refused system calls of one worker that the host hears of; the kernel refuses the rest without it."""
+NAMES: Final = 64
+"""Different names that are counted apart; further ones count as "other"."""
+
+Say = Callable[[str], None]
+
+# struct seccomp_notif: u64 id; u32 pid; u32 flags; struct seccomp_data. struct seccomp_notif_resp: u64 id; s64 val;
+# s32 error; u32 flags. The ioctl numbers are SECCOMP_IOCTL_NOTIF_RECV and _SEND.
+_NOTIFICATION: Final = 80
+_RECEIVE: Final = 0xC0502100
+_SEND: Final = 0xC0182101
+
+
+class Refusals:
+    """The refused attempts of one actor, over all of its replicas and restarts."""
+
+    def __init__(self) -> None:
+        self.counts: collections.Counter[str] = collections.Counter()
+
+    def count(self, what: str) -> bool:
+        """Count one attempt; True when it is the first of its name."""
+        if what not in self.counts and len(self.counts) >= NAMES:
+            what = "other"
+        self.counts[what] += 1
+        return self.counts[what] == 1
+
+
+class Listener:
+    """Answers one worker's refused system calls with EPERM and says their names. Owns the descriptor."""
+
+    def __init__(self, descriptor: int, loop: asyncio.AbstractEventLoop) -> None:
+        self._descriptor = descriptor
+        self._loop = loop
+        self._left = LISTENED_CALLS
+        self._say: Say | None = None
+        self._early: list[str] = []
+        self._poll = select.poll()
+        self._poll.register(descriptor, select.POLLIN)
+        loop.add_reader(descriptor, self._readable)
+
+    def tell(self, say: Say) -> None:
+        """Tell `say` of each refused call from now on, and of those that were refused already."""
+        self._say = say
+        early, self._early = self._early, []
+        for name in early:
+            say(name)
+
+    def close(self) -> None:
+        """Stop listening. From then on the kernel answers ENOSYS to what would have been asked."""
+        if self._descriptor >= 0:
+            self._loop.remove_reader(self._descriptor)
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+    def _readable(self) -> None:
+        events = self._poll.poll(0)
+        if not events:
+            return
+        if not events[0][1] & select.POLLIN:  # the worker is gone
+            self.close()
+            return
+        notification = bytearray(_NOTIFICATION)
+        try:
+            fcntl.ioctl(self._descriptor, _RECEIVE, notification)
+            identity, _pid, _flags, number = struct.unpack_from("<QIIi", notification)
+            fcntl.ioctl(self._descriptor, _SEND, bytearray(struct.pack("<QqiI", identity, 0, -errno.EPERM, 0)))
+        except FileNotFoundError:  # the worker ended, or a signal took it out of the call, in the meantime
+            return
+        self._left -= 1
+        self._tell(name_of(number))
+        if self._left <= 0:
+            self._tell(f"more than {LISTENED_CALLS} refused system calls")
+            self.close()
+
+    def _tell(self, name: str) -> None:
+        if self._say is not None:
+            self._say(name)
+        else:
+            self._early.append(name)
