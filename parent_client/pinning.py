@@ -46,7 +46,12 @@ def pin(text: str, filename: str, *, issuer: PublicKey, bundles: Path, members: 
                 f"{filename}:{place.start_mark.line + 1}: actors.{name}: found no bundle {name} {said} in {bundles}, "
                 "expected one: build it with `teactl bundle build`"
             )
-        places.append((place, f"sha256:{found[name, said][1].digest.hex()}"))
+        path, bundle = found[name, said]
+        if not bundle.archive_matches:
+            raise Refusal(
+                f"{path}: found another archive than its claims name, expected the one that was signed: build it"
+            )
+        places.append((place, f"sha256:{bundle.digest.hex()}"))
     if slots := _pin_at(_at(root, "ra"), "members"):
         if not members:
             raise Refusal(

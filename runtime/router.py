@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from tea.protocol.context import Context, encode_context
 from tea.protocol.errors import CallError, Code
-from tea.protocol.frame import MAX_BODY, Flag, Frame, Kind
+from tea.protocol.frame import MAX_BODY, Frame, Kind
 from tea.protocol.operations import Operation
 from tea.providers.base import Call
 
@@ -153,9 +153,9 @@ class Router:
         """One frame from a worker (HELLO, PING and BYE are the port's own)."""
         kind = frame.kind
         if kind is Kind.CALL:
-            self._call_from(port, frame)
+            self.call_from(port, frame)
         elif kind is Kind.REPLY or kind is Kind.ERROR:
-            self._answer_from(port, frame)
+            self.answer_from(port, frame)
         elif kind is Kind.TELL:
             self._tell_from(port, frame)
         elif kind is Kind.CREDIT:
@@ -163,7 +163,8 @@ class Router:
         else:
             port.violation(f"a worker may not send {kind.name} here")
 
-    def _call_from(self, port: WorkerPort, frame: Frame) -> None:
+    def call_from(self, port: WorkerPort, frame: Frame) -> None:
+        """One CALL from a worker."""
         correlation = frame.correlation
         if correlation == 0 or correlation in port.outgoing:
             port.violation(f"correlation {correlation} is in use or 0")
@@ -208,7 +209,7 @@ class Router:
             chain = (cause.caller, *cause.chain)
             if len(chain) > MAX_CHAIN:
                 raise CallError(Code.EXHAUSTED, f"the chain of callers is longer than {MAX_CHAIN}")
-        if not grant.behind.issubset(chain):
+        if grant.behind and not grant.behind.issubset(chain):
             raise CallError(
                 Code.DENIED,
                 f"the link from {port.name} to {grant.target} demands {' and '.join(sorted(grant.behind))} behind the "
@@ -400,22 +401,24 @@ class Router:
                 Code.NOT_FOUND,
                 f"{actor} has no operation {operation}: it has {', '.join(port.operation_numbers) or 'none'}",
             )
-        if len(port.delivered) >= port.mailbox or port.unsent > port.unsent_limit:
-            raise CallError(Code.EXHAUSTED, f"the mailbox of {actor} is full ({len(port.delivered)} waiting)")
-        self._next = (self._next % 0xFFFFFFFF) + 1
-        while self._next in port.delivered:
-            self._next = (self._next % 0xFFFFFFFF) + 1
+        delivered = port.delivered
+        if len(delivered) >= port.mailbox or (delivered and port.unsent > port.unsent_limit):
+            raise CallError(Code.EXHAUSTED, f"the mailbox of {actor} is full ({len(delivered)} waiting)")
+        given = self._next % 0xFFFFFFFF + 1
+        while given in delivered:
+            given = given % 0xFFFFFFFF + 1
+        self._next = given
         at = self.loop.time() + deadline / 1000 if deadline else None
-        pending = Pending(self._next, kind, origin, correlation, caller, chain, port, at)
-        port.delivered[pending.number] = pending
+        delivered[given] = Pending(given, kind, origin, correlation, caller, chain, port, at)
         if kind is Kind.CALL:
             self.figures_of(actor).calls += 1
             if at is not None:
                 self._timed.add(port)
                 self._sweep_later()
-        port.send(Frame(kind, Flag.CONTEXT, number, 0, pending.number, 0, deadline, _context(caller, chain) + body))
+        port.deliver(kind, number, given, deadline, _context(caller, chain) + body)
 
-    def _answer_from(self, port: WorkerPort, frame: Frame) -> None:
+    def answer_from(self, port: WorkerPort, frame: Frame) -> None:
+        """One REPLY or ERROR from a worker."""
         pending = port.delivered.pop(frame.correlation, None)
         if pending is None or pending.kind is not Kind.CALL:
             port.violation(f"an answer to call {frame.correlation}, which it was not given or has answered")

@@ -14,7 +14,7 @@ from typing import Final
 import msgspec
 
 from tea.protocol.errors import CallError
-from tea.protocol.frame import Flag, Frame, FrameDecoder, FrameError, Kind, encode_frame
+from tea.protocol.frame import HEADER, Flag, Frame, FrameDecoder, FrameError, Kind, encode_frame
 from tea.protocol.operations import OperationDescription
 
 from .links import Grant
@@ -24,6 +24,7 @@ from .worker.wire import CHUNK, CONTROL_LINK, LogLine, Ready, Welcome
 UNSENT_LIMIT: Final = 8 << 20
 """Bytes that may wait for a worker that does not read; beyond it calls to it are refused."""
 LOG_LINES_PER_SECOND: Final = 200
+_CONTEXT: Final = int(Flag.CONTEXT)
 
 Note = Callable[["WorkerPort", str, str], None]
 
@@ -82,13 +83,19 @@ class WorkerPort(asyncio.Protocol):
         except FrameError as error:
             self.violation(f"a malformed frame: {error}")
             return
+        router = self._router
         for frame in frames:
             if self.violated is not None:
                 return
-            if frame.flags & Flag.CONTEXT:
-                self.violation("it set the context flag, which is the router's")
-            elif frame.kind is Kind.CALL or frame.kind is Kind.REPLY or frame.kind is Kind.CREDIT or frame.link:
-                self._router.frame_from(self, frame)
+            kind = frame.kind
+            if frame.flags:
+                self.violation("it set flags, which are the router's")
+            elif kind is Kind.CALL:
+                router.call_from(self, frame)
+            elif kind is Kind.REPLY:
+                router.answer_from(self, frame)
+            elif kind is Kind.CREDIT or frame.link:
+                router.frame_from(self, frame)
             else:
                 self._own_frame(frame)
 
@@ -161,10 +168,16 @@ class WorkerPort(asyncio.Protocol):
         if self._transport is not None and not self._transport.is_closing():
             self._transport.write(encode_frame(frame))
 
+    def deliver(self, kind: Kind, number: int, correlation: int, deadline: int, body: bytes) -> None:
+        """Give the worker a call or a message, whose body starts with the context. The path that has to be short."""
+        if self._transport is not None:
+            self._transport.write(HEADER.pack(len(body), kind, _CONTEXT, number, 0, correlation, 0, deadline) + body)
+
     def answer(self, correlation: int, kind: Kind, body: bytes) -> None:
         """`Origin`: the one answer to a call of this worker."""
         self.outgoing.discard(correlation)
-        self.send(Frame(kind, link=CONTROL_LINK, correlation=correlation, body=body))
+        if self._transport is not None:
+            self._transport.write(HEADER.pack(len(body), kind, 0, 0, CONTROL_LINK, correlation, 0, 0) + body)
 
     def note(self, level: str, text: str) -> None:
         """A log record about this worker."""

@@ -94,11 +94,12 @@ def report(result: DemoResult) -> str:
 
 def _figures(result: DemoResult) -> str:
     state, harvest = result.state, result.harvest
+    named = harvest.named or ["nobody"]
     waits = [one.certified_at - one.mined for one in state.blocks if one.certified_at is not None]
     figures = [
         (f"{len(harvest.certificates)} / {state.plan.blocks}", "rounds certified"),
         (str(len(disputed(state, harvest))), "rounds disputed"),
-        (", ".join(harvest.named) or "nobody", "named with evidence"),
+        (", ".join(named) if len(named) <= 2 else str(len(named)), "named with evidence"),
         (f"{state.attestations:,}", "attestations verified"),
         (f"{state.calls:,}", f"calls, {state.calls - state.calls_answered} unanswered"),
         (f"{statistics.median(waits):.1f} s" if waits else "-", "from block to certificate"),

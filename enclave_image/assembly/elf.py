@@ -44,11 +44,8 @@ def _needed(data: bytes) -> tuple[str, ...]:
         entries.append((tag, value))
     address = next(value for tag, value in entries if tag == _DT_STRTAB)
     strings = next(offset + address - start for start, offset, length in loads if start <= address < start + length)
-    return tuple(
-        data[strings + value : data.index(b"\0", strings + value)].decode()
-        for tag, value in entries
-        if tag == _DT_NEEDED
-    )
+    names = (strings + value for tag, value in entries if tag == _DT_NEEDED)
+    return tuple(data[at : data.index(b"\0", at)].decode() for at in names)
 
 
 def keep_needed_libraries(tree: Tree, folder: str, always: Iterable[str] = ()) -> None:

@@ -106,6 +106,7 @@ class Vault:
         wrapped = wrap.wrap(key, _CONTEXT)
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
         database = _connect(path)
+        _prepare(database)
         database.executescript(_SCHEMA)
         vault = cls(folder, database, key, service)
         with vault._writing():
@@ -124,6 +125,7 @@ class Vault:
             raise Refusal(f"{folder} holds no vault: `teactl secrets init {folder}` makes one")
         database = _connect(path)
         try:
+            _prepare(database)
             meta = {name: bytes(value) for name, value in database.execute("SELECT name, value FROM meta")}
             if meta["version"] != _VERSION:
                 raise Refusal(f"{path} is of another version ({meta['version']!r}), expected {_VERSION!r}")
@@ -329,10 +331,12 @@ def remembered_head(folder: Path) -> bytes:
 
 def _connect(path: Path) -> sqlite3.Connection:
     # Autocommit, so that BEGIN and COMMIT stand where they are written; one connection between threads, under a lock.
-    database = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10.0)
+    return sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10.0)
+
+
+def _prepare(database: sqlite3.Connection) -> None:
     database.execute("PRAGMA secure_delete = ON")
     database.execute("PRAGMA synchronous = FULL")
-    return database
 
 
 def _now_ms() -> int:

@@ -107,7 +107,8 @@ def close_in(connection: socket.socket, plan: Confinement, *, tolerant: bool = F
     if plan.listener >= 0:
         os.close(plan.listener)
     # The limit on descriptors comes after all that needs one; the last lock takes away what the steps here needed.
-    resource.setrlimit(resource.RLIMIT_NOFILE, (1, 1))
+    if Layer.DESCRIPTORS in plan.layers:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (1, 1))
     if Layer.SECCOMP in plan.layers:
         install_filter(last_lock(platform.machine()), 0)
 

@@ -102,7 +102,7 @@ def test_it_refuses_whatever_differs(verify: Verify, simulated: Simulated) -> No
         "statement": SAID,
         "root": simulated.root,
     }
-    protected, unprotected, payload, signature = cbor2.loads(simulated.raw)
+    protected, _, payload, signature = cbor2.loads(simulated.raw)
     later = datetime.datetime.now(datetime.UTC) + datetime.timedelta(hours=4)
     changes: dict[str, dict[str, Any]] = {
         "root": {"root": "00" * 32},

@@ -171,7 +171,7 @@ class Enclave:
 async def until(condition: Callable[[], bool], seconds: float = 15.0) -> None:
     """Wait for a state that has no event of its own."""
     async with asyncio.timeout(seconds):
-        while not condition():  # noqa: ASYNC110
+        while not condition():
             await asyncio.sleep(0.005)
 
 
