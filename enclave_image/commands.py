@@ -13,6 +13,7 @@ from typing import Annotated, Final
 
 import typer
 
+from . import building_commands
 from .console import Json, emit
 from .eif.compare import compare
 from .eif.describe import Description, describe_image
@@ -24,6 +25,7 @@ from .eif.writer import sign_image
 
 app = typer.Typer(help="Build, measure, verify and sign enclave images (EIF).", no_args_is_help=True)
 Image = Annotated[Path, typer.Argument(help="An enclave image file.", exists=True, dir_okay=False)]
+building_commands.register(app)
 _PCR: Final = re.compile(r"([0128])=([0-9a-fA-F]{96})")
 
 

@@ -94,7 +94,8 @@ def _run(arguments: list[str], as_json: bool) -> int:
         return _refused(what, as_json)
     except Exception as error:  # noqa: BLE001 (the last net: an operator gets a sentence, whatever we did wrong)
         if isinstance(error, _UsageError):
-            return _refused(str(error), as_json, {"usage": True}, USAGE)
+            said: object = getattr(error, "format_message", error.__str__)()  # with the option's name
+            return _refused(str(said), as_json, {"usage": True}, USAGE)
         if os.environ.get(TRACEBACK_VARIABLE):
             traceback.print_exc()
         what = f"{type(error).__name__}: {error}"

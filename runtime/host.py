@@ -130,8 +130,7 @@ class Host:
         running, self._running = self._running, None
         supervisors = list(running.supervisors.values()) if running else []
         await asyncio.gather(*(supervisor.stop(drain) for supervisor in supervisors))
-        if self._draining:
-            await asyncio.wait(set(self._draining))
+        await self.drained()
         tasks = list(self.router.cancel_tasks())
         if tasks:
             await asyncio.wait(tasks, timeout=DRAIN_SECONDS)
@@ -141,6 +140,11 @@ class Host:
         self.executor.shutdown(wait=False, cancel_futures=True)
         self.tracker.succeed("drained")
         self.loop.call_later(0.05, self._ended.set)  # after the answer to whoever asked for this has left
+
+    async def drained(self) -> None:
+        """Wait until the replicas of older revisions have ended."""
+        if self._draining:
+            await asyncio.wait(set(self._draining))
 
     async def _read_own_root(self) -> None:
         document, _statement = await self.measurement.attest("attest", b"")

@@ -326,7 +326,22 @@ class Router:
     ) -> bytes:
         """Call an actor as `caller` (`parent` or `provider:NAME`); the msgpack result. Raises `CallError`."""
         future: asyncio.Future[bytes] = self.loop.create_future()
-        origin = _HostOrigin(caller, future)
+        self.submit(_HostOrigin(caller, future), 0, caller, actor, operation, body, timeout=timeout, replica=replica)
+        return await future
+
+    def submit(
+        self,
+        origin: Origin,
+        correlation: int,
+        caller: str,
+        actor: str,
+        operation: str,
+        body: bytes,
+        *,
+        timeout: float | None,
+        replica: int | None = None,
+    ) -> None:
+        """Call an actor as `caller`; `origin.answer` is called exactly once, perhaps before this returns."""
         self.figures.calls += 1
         deadline = 0 if timeout is None else max(1, int(timeout * 1000))
         try:
@@ -335,7 +350,7 @@ class Router:
             self._deliver(
                 Kind.CALL,
                 origin,
-                0,
+                correlation,
                 actor,
                 operation,
                 body,
@@ -345,8 +360,7 @@ class Router:
                 replica=replica,
             )
         except CallError as error:
-            self._finish(origin, 0, Kind.ERROR, error.encode())
-        return await future
+            self._finish(origin, correlation, Kind.ERROR, error.encode())
 
     def require_parent_link(self, actor: str, operation: str) -> None:
         """Raise `CallError` unless the manifest has a link `from: parent` for this operation."""

@@ -98,6 +98,8 @@ class WorkerPort(asyncio.Protocol):
                 router.frame_from(self, frame)
             else:
                 self._own_frame(frame)
+        if self._decoder.error is not None:
+            self.violation(f"a malformed frame: {self._decoder.error}")
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.open = False

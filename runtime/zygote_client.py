@@ -270,11 +270,12 @@ class Zygote:
             else:
                 future.set_result(data)
 
-        self._loop.add_reader(connection.fileno(), readable)
+        number = connection.fileno()  # it may be closed by whoever gives up meanwhile, and has no number then
+        self._loop.add_reader(number, readable)
         try:
             data = await asyncio.wait_for(future, seconds)
         finally:
-            self._loop.remove_reader(connection.fileno())
+            self._loop.remove_reader(number)
         if not data:
             raise EOFError("the other end closed its socket")
         return data

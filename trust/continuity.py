@@ -83,6 +83,8 @@ class Step(enum.StrEnum):
     RECEIVED = "received"
     COPIED = "copied"
     FAILED = "failed"
+    KEPT = "kept"
+    """A standby whose fresh copy did not come: it has the one before."""
     COMMITTED = "committed"
     CANCELLED = "cancelled"
     HAND = "hand"
@@ -100,8 +102,9 @@ TRANSITIONS: Final[Mapping[tuple[Role, Step], Role]] = MappingProxyType(
         (Role.RECEIVING, Step.RECEIVED): Role.PREPARED,
         (Role.RECEIVING, Step.COPIED): Role.STANDBY,
         (Role.RECEIVING, Step.FAILED): Role.EMPTY,
+        (Role.RECEIVING, Step.KEPT): Role.STANDBY,
         (Role.PREPARED, Step.COMMITTED): Role.ACTIVE,
-        (Role.PREPARED, Step.CANCELLED): Role.EMPTY,
+        (Role.PREPARED, Step.CANCELLED): Role.STANDBY,
         (Role.PREPARED, Step.PROMOTE): Role.ACTIVE,
         (Role.STANDBY, Step.ASK): Role.RECEIVING,
         (Role.STANDBY, Step.PROMOTE): Role.ACTIVE,
@@ -115,6 +118,8 @@ TRANSITIONS: Final[Mapping[tuple[Role, Step], Role]] = MappingProxyType(
 )
 """Everything that may happen. ACTIVE has four ways in; each but the first needs another's evidence."""
 
+_COPIES: Final = frozenset({Step.COPIED, Step.CANCELLED})
+"""Steps after which the term is that of a copy, which need not rise."""
 SERVING: Final = frozenset({Role.ACTIVE})
 
 
@@ -143,9 +148,10 @@ class Tenure:
                 ContinuityCode.STATE, f"an enclave that is {self.role} for slot {self.slot} takes no step {step}"
             )
         if term is not None:
-            if not self.term < term < MAX_TERM and not (step is Step.COPIED and term == self.term):
+            least = self.term + (step not in _COPIES)
+            if not least <= term < MAX_TERM:
                 raise ContinuityError(
-                    ContinuityCode.TERM, f"the term is {term}, expected one above {self.term} for slot {self.slot}"
+                    ContinuityCode.TERM, f"the term is {term}, expected at least {least} for slot {self.slot}"
                 )
             self.term = term
         self.role = after

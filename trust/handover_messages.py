@@ -94,11 +94,15 @@ class HolderBody(Message):
 
 @dataclass(frozen=True, slots=True)
 class Challenge(Message):
-    """Holder to receiver: its evidence over the receiver's nonce, and a nonce of its own."""
+    """Holder to receiver: its evidence over the receiver's nonce; its nonce stands in the statement's body."""
 
     tag = "tea.continuity-challenge.v1"
     document: bytes
     statement: bytes
+    approval: bytes
+    """The approved manifest of the holder (COSE_Sign)."""
+    changes: Chunks
+    """Changes of the approvers since those of the image."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,15 +118,14 @@ class ReceiverBody(Message):
 
 @dataclass(frozen=True, slots=True)
 class Request(Message):
-    """Receiver to holder: its evidence over the holder's nonce; what approves its manifest, when that is another."""
+    """Receiver to holder: its evidence over the holder's nonce."""
 
     tag = "tea.continuity-request.v1"
     document: bytes
     statement: bytes
     approval: bytes
-    """The approved manifest (COSE_Sign); empty when it is the holder's own."""
+    """The approved manifest of the receiver (COSE_Sign)."""
     changes: Chunks
-    """Changes of the approvers since those of the image."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +180,7 @@ class Commit(Message):
 
 @dataclass(frozen=True, slots=True)
 class Cancelled(Message):
-    """Holder to receiver: I went on by myself; forget what you have."""
+    """Holder to receiver: I went on by myself; what you have is a copy of the past."""
 
     tag = "tea.continuity-cancelled.v1"
     proof: bytes

@@ -24,9 +24,11 @@ from .cache import sha256
 from .tree import Tree
 
 PYTHON: Final = "3.11"
-_TARGET: Final = ("--implementation", "cp", "--python-version", PYTHON, "--abi", "cp311", "--abi", "abi3", "--abi", "none",
+_TARGET: Final = (
+    "--implementation", "cp", "--python-version", PYTHON, "--abi", "cp311", "--abi", "abi3", "--abi", "none",
     "--platform", "manylinux_2_28_x86_64", "--platform", "manylinux_2_17_x86_64",
-    "--platform", "manylinux2014_x86_64", "--platform", "any")  # fmt: skip
+    "--platform", "manylinux2014_x86_64", "--platform", "any",
+)  # fmt: skip
 _UNUSED: Final = re.compile(
     r"(^|/)(tests?|SelfTest|examples?|docs?|__pycache__)/|\.(pyi|pyx|pxd|pxi|c|h|cpp|hpp|rst|typed)$"
     r"|\.dist-info/(RECORD|WHEEL|INSTALLER|REQUESTED|direct_url\.json|top_level\.txt|sboms/.*)$"

@@ -212,4 +212,4 @@ class TwoEnds(RuleBasedStateMachine):
 
 
 TestTwoEnds = TwoEnds.TestCase
-TestTwoEnds.settings = settings(max_examples=120, stateful_step_count=100, deadline=None)
+TestTwoEnds.settings = settings(max_examples=80, stateful_step_count=100, deadline=None)

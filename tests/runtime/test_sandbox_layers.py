@@ -14,6 +14,7 @@ import struct
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -108,9 +109,9 @@ def test_the_environment_is_empty_and_time_is_utc(alone: Alone) -> None:
 def test_the_root_is_empty_and_nothing_can_be_made_in_it(alone: Alone) -> None:
     def attempt() -> list[object]:
         return [
-            os.getcwd(),
-            os.listdir("/"),
-            os.listdir("/../.."),
+            str(Path.cwd()),
+            list(Path("/").iterdir()),
+            list(Path("/../..").iterdir()),
             tried(os.open, "/etc/passwd", os.O_RDONLY),
             tried(os.open, "/proc/self/mem", os.O_RDWR),
             tried(os.mkdir, "/x"),
@@ -172,7 +173,7 @@ def test_a_namespace_is_each_workers_own(alone: Alone, layer: Layer, kind: str) 
     if layer not in alone.report.held:
         pytest.skip(alone.report.find(layer).why)
     with sleeping(flags_of([layer])) as one, sleeping(flags_of([layer])) as two:
-        namespaces = {os.stat(f"/proc/{who}/ns/{kind}").st_ino for who in ("self", one, two)}
+        namespaces = {Path(f"/proc/{who}/ns/{kind}").stat().st_ino for who in ("self", one, two)}
     assert len(namespaces) == 3
 
 
@@ -244,7 +245,7 @@ def test_limits_cannot_be_raised(alone: Alone) -> None:
 
     def attempt() -> list[object]:
         unlimited = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
-        refused = []
+        refused: list[object] = []
         for kind in kinds:
             try:
                 resource.setrlimit(kind, unlimited)
@@ -442,7 +443,7 @@ def test_a_worker_ends_with_its_host(alone: Alone) -> None:
 
         worker = os.fork()
         if worker == 0:
-            ours, theirs = socket.socketpair()
+            _ours, theirs = socket.socketpair()
             layers = frozenset({Layer.PARENT_DEATH, *((Layer.OWN_UID,) if os.geteuid() == 0 else ())})
             close_in(theirs, Confinement(layers, UID, 1 << 26, 0, os.getppid(), 0))
             os.write(writer, b"closed in")

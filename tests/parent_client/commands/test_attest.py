@@ -5,7 +5,6 @@ a byte, the root or the time is another.
 from __future__ import annotations
 
 import json
-import os
 import random
 import subprocess
 import sys
@@ -188,8 +187,7 @@ def test_files_that_are_no_document_are_refused(teactl: Any, tmp_path: Path) -> 
         assert ran.status == 1
     for path in (tmp_path / "nowhere", tmp_path):
         assert teactl("attest", "verify", path, "--at", AT).status == 1
-    if os.path.exists("/dev/zero"):
-        refused(teactl("attest", "verify", "/dev/zero", "--at", AT, "--json"), "more than")
+    refused(teactl("attest", "verify", "/dev/zero", "--at", AT, "--json"), "more than")
 
 
 def test_documents_that_the_index_refuses_are_refused(teactl: Any) -> None:

@@ -68,11 +68,21 @@ async def test_nobody_there_is_unavailable_after_the_timeout_with_reconnect(unix
 
 async def test_somebody_who_says_nothing_is_unavailable_after_the_timeout(unix_address: Address) -> None:
     assert isinstance(unix_address, UnixAddress)
-    server = await asyncio.start_unix_server(lambda *_: None, unix_address.path)
+    left = asyncio.Semaphore(0)
+
+    async def silence(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+        await writer.wait_closed()
+        left.release()
+
+    server = await asyncio.start_unix_server(silence, unix_address.path)
     error = await refusal(connect(unix_address, timeout=0.03))
     assert error.sentence == f"{unix_address} did not answer within 0.03 s: nobody spoke"
     error = await refusal(connect(unix_address, settings=Settings(handshake=0.01)))
     assert error.code is Code.UNAVAILABLE
+    await left.acquire()
+    await left.acquire()
     server.close()
 
 

@@ -1,0 +1,166 @@
+"""The hostile bundle that the adversary tests and the benchmark run: every attack is an operation of it.
+
+May not: be imported by anything that is shipped. It uses what native code in a worker could use. Rule: docs/sandbox.md.
+"""
+
+from __future__ import annotations
+
+SOURCE = '''
+import ctypes, errno, os, sys, time
+from tea.protocol.frame import Frame, Kind, encode_frame
+from tea.sdk import Actor, operation
+
+libc = ctypes.CDLL(None, use_errno=True)
+libc.syscall.restype = ctypes.c_long
+NUMBERS = sys.modules["tea.runtime.worker.syscall_table"].NUMBERS[os.uname().machine]
+
+
+class Adversary(Actor):
+    @operation
+    def call(self, name: str, arguments: list[object]) -> str:
+        """A system call as native code makes it."""
+        native = [ctypes.c_long(one) if isinstance(one, int) else one for one in arguments]
+        result = libc.syscall(ctypes.c_long(NUMBERS[name]), *native)
+        return f"ok {result}" if result >= 0 else errno.errorcode[ctypes.get_errno()]
+
+    @operation
+    def open_file(self, path: str) -> str:
+        try:
+            return open(path).read()
+        except OSError as error:
+            return errno.errorcode[error.errno]
+
+    @operation
+    def python_fork(self) -> str:
+        try:
+            if os.fork() == 0:
+                os._exit(0)
+        except OSError as error:
+            return errno.errorcode[error.errno]
+        return "forked"
+
+    @operation
+    def thread(self) -> str:
+        import threading
+        try:
+            threading.Thread(target=print).start()
+        except RuntimeError as error:
+            return str(error)
+        return "started"
+
+    @operation
+    def load_library(self, name: str) -> str:
+        try:
+            ctypes.CDLL(name)
+        except OSError as error:
+            return "refused"
+        return "loaded"
+
+    @operation
+    def callback(self) -> str:
+        """Native code that calls back needs memory that is written and then run."""
+        try:
+            pointer = ctypes.CFUNCTYPE(ctypes.c_int)(lambda: 7)
+            return str(pointer())
+        except MemoryError:
+            return "refused"
+
+    @operation
+    def alive(self) -> str:
+        return "alive"
+
+    @operation
+    def spin(self) -> None:
+        while True:
+            pass
+
+    @operation
+    def eat(self) -> None:
+        kept = []
+        while True:
+            kept.append(bytearray(1 << 20))
+
+    @operation
+    def eat_natively(self) -> int:
+        """Memory taken without Python's knowledge, until there is none; how many MiB there were."""
+        libc.malloc.restype = ctypes.c_void_p
+        taken = 0
+        while True:
+            block = libc.malloc(ctypes.c_size_t(1 << 20))
+            if not block:
+                return taken
+            ctypes.memset(block, 1, 1 << 20)
+            taken += 1
+
+    @operation
+    def raw(self, data: bytes) -> None:
+        view = memoryview(data)
+        while view:
+            view = view[os.write(0, view):]
+
+    @operation
+    def flood_calls(self, link: str, count: int) -> None:
+        number = getattr(self, link)._description.number
+        body = bytes([0x91, 0xA1, 0x78])
+        for first in range(0, count, 64):
+            self.raw(b"".join(encode_frame(Frame(Kind.CALL, 0, 0, number, 1000 + first + n, 0, 0, body))
+                              for n in range(64)))
+
+    @operation
+    def flood_messages(self, link: str, count: int) -> None:
+        number = getattr(self, link)._description.number
+        frame = encode_frame(Frame(Kind.TELL, 0, 0, number, 0, 0, 0, bytes([0x91, 0xA1, 0x78])))
+        for _ in range(count // 64):
+            self.raw(frame * 64)
+
+    @operation
+    def flood_log(self, lines: int) -> None:
+        for number in range(lines):
+            print("noise", number)
+
+    @operation
+    def link_number(self, link: str) -> int:
+        return getattr(self, link)._description.number
+
+    @operation
+    def who_through_the_link(self) -> object:
+        return self.echo.who()
+
+    @operation
+    def hang(self) -> None:
+        while True:
+            time.sleep(1000)
+
+    @operation
+    def answer_everything(self) -> None:
+        """Answer calls that were given, were not given, and this one before it returns."""
+        for number in range(1, 400):
+            os.write(0, encode_frame(Frame(Kind.REPLY, correlation=number, body=b"\\xc0")))
+
+    @operation
+    def close_socket(self) -> None:
+        os.close(0)
+        time.sleep(1000)
+
+    @operation
+    def shut_socket(self) -> None:
+        import socket
+        socket.socket(fileno=0).shutdown(socket.SHUT_RDWR)
+        time.sleep(1000)
+
+    def on_stop(self) -> None:
+        if getattr(self, "stubborn", False):
+            time.sleep(1000)
+
+    @operation
+    def be_stubborn(self) -> None:
+        self.stubborn = True
+'''
+
+OPERATIONS = (
+    "call", "open_file", "python_fork", "thread", "load_library", "callback", "alive", "spin", "eat", "eat_natively",
+    "raw", "flood_calls", "flood_messages", "flood_log", "link_number", "who_through_the_link", "hang",
+    "answer_everything", "close_socket", "shut_socket", "be_stubborn",
+)  # fmt: skip
+NAME = "adversary"
+ENTRY = "Adversary"
