@@ -54,3 +54,5 @@ lock:  ## write the locks anew from pyproject.toml (needs uv)
 
 clean:  ## what was made here; development keys in .tea stay
 	rm -rf $(VENV) build dist *.egg-info .coverage htmlcov .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis demo-out
+
+-include tests/fuzz/fuzz.mk

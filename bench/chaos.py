@@ -187,7 +187,7 @@ async def run(seconds: float, seed: int) -> dict[str, Any]:
         "errors_unexpected": sum(ledger.errors.values()) - expected,
         "wrong_answers": ledger.wrong,
         "lost": ledger.sent - ledger.answered,
-        "answered_twice": sum(count > 1 for count in ledger.answers.values()),
+        "answered_twice": sum(count > 1 for count in ledger.answers),
         "router_balanced": balanced,
         "leaked_descriptors": max(0, open_after - open_before),
         "leaked_processes": len(children() - before_children),

@@ -61,11 +61,10 @@ def parser(prog: str) -> argparse.ArgumentParser:
 
 def run(arguments: argparse.Namespace, wrap: Wrap | None = None) -> int:
     """Serve until SIGTERM, SIGINT or the operator's `stop`. 0: ended; 1: could not start."""
-    arguments.folder.mkdir(parents=True, exist_ok=True)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_serve(arguments, wrap))
-    except (CallError, OSError, ValueError) as error:
+    except (CallError, OSError, ValueError, msgspec.DecodeError) as error:
         print(f"runtime client {arguments.name}: {error}", file=sys.stderr)  # noqa: T201 (its console)
         return 1
     return 0

@@ -172,13 +172,13 @@ class WorkerPort(asyncio.Protocol):
 
     def deliver(self, kind: Kind, number: int, correlation: int, deadline: int, body: bytes) -> None:
         """Give the worker a call or a message, whose body starts with the context. The path that has to be short."""
-        if self._transport is not None:
+        if self._transport is not None and not self._transport.is_closing():
             self._transport.write(HEADER.pack(len(body), kind, _CONTEXT, number, 0, correlation, 0, deadline) + body)
 
     def answer(self, correlation: int, kind: Kind, body: bytes) -> None:
         """`Origin`: the one answer to a call of this worker."""
         self.outgoing.discard(correlation)
-        if self._transport is not None:
+        if self._transport is not None and not self._transport.is_closing():
             self._transport.write(HEADER.pack(len(body), kind, 0, 0, CONTROL_LINK, correlation, 0, 0) + body)
 
     def note(self, level: str, text: str) -> None:

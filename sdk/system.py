@@ -22,6 +22,7 @@ from thespian.system.utilis import thesplog_control
 
 from . import binding
 from .actor import Actor
+from .mailbox import Mailbox
 
 Verify = Callable[[bytes], bytes]
 """Takes a whole bundle file, checks signature and digests anew, returns its archive (a zip); raises to refuse."""
@@ -85,7 +86,7 @@ class System:
         return system
 
     @classmethod
-    def of(cls, actor_class: type[Actor]) -> System:
+    def of(cls, actor_class: type[thespian.actors.Actor]) -> System:
         """A system around a class that is imported already (tests). Raises `LoadError`."""
         system = cls()
         system._create(actor_class, None)
@@ -103,22 +104,42 @@ class System:
             raise LoadError("the bundle's archive is no zip file")
         return label
 
-    def _create(self, actor_class: type[Actor] | str, label: str | None) -> None:
+    def _create(self, actor_class: type[thespian.actors.Actor] | str, label: str | None) -> None:
         named = actor_class if isinstance(actor_class, str) else actor_class.__qualname__
         try:
             self._entry = self._system.createActor(actor_class, sourceHash=label)
             instance = self._base.actorRegistry[self._entry.actorAddressString].instance
+            if not isinstance(instance, thespian.actors.Actor):
+                raise TypeError("it is no subclass of tea.sdk.Actor or thespian.actors.Actor")
             if not isinstance(instance, Actor):
-                raise TypeError("it is no subclass of tea.sdk.Actor")
+                instance = self._mailbox()
             binding.operations(type(instance))
         except Exception as error:
             raise LoadError(f"{named} cannot be created: {type(error).__name__}: {error}") from error
         self._instance = instance
         binding.set_current(instance)
 
+    def _mailbox(self) -> Mailbox:
+        """What speaks for an entry actor that was written against plain Thespian."""
+        _, instance = self.create(Mailbox)
+        mailbox = typing.cast(Mailbox, instance)
+        mailbox.open(self)
+        return mailbox
+
+    def create(
+        self, actor_class: type[thespian.actors.Actor]
+    ) -> tuple[thespian.actors.ActorAddress, thespian.actors.Actor]:
+        """Create an actor beside the entry actor; its address and instance."""
+        address = self._system.createActor(actor_class)
+        return address, self._base.actorRegistry[address.actorAddressString].instance
+
+    def send(self, sender: thespian.actors.ActorAddress, message: object) -> None:
+        """Queue a message for the entry actor; `pump` delivers it."""
+        self._base.actor_send(sender, self._entry, message)
+
     @property
     def instance(self) -> Actor:
-        """The entry actor."""
+        """What answers operations: the entry actor, or the mailbox of one that was written against plain Thespian."""
         if self._instance is None:
             raise RuntimeError("no actor was created in this system")
         return self._instance

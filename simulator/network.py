@@ -79,7 +79,7 @@ class SimulatedNetwork:
         self.folder = plan.folder
         self._authority = SimulatedCa.create()
         self._identity = secrets.token_bytes(16)
-        self.folder.mkdir(parents=True, exist_ok=True)
+        self.folder.mkdir(0o755, parents=True, exist_ok=True)  # nobody else writes there, whatever the umask
         self.approvers_file = self.folder / "approvers.yaml"
         self.approvers_file.write_text(plan.approvers.to_yaml())
         self.pcrs = simulated_pcrs(self.approvers_file.read_bytes())
@@ -189,7 +189,7 @@ class SimulatedNetwork:
 
     def _enclave(self, name: str) -> SimulatedEnclave:
         folder = self.folder / name
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(0o755, parents=True, exist_ok=True)
         instance = instance_id(self._identity, name)
 
         def platform(module: str) -> SimulatedStart:

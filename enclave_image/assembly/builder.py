@@ -157,9 +157,7 @@ def _require_sound(plan: BuildPlan) -> None:
                 ImageCode.PLATFORM,
                 "the development approvers are everybody: an image for Nitro needs yours, give --approvers FILE",
             )
-        say(
-            "WARNING: development approvers. ANYBODY can approve manifests for this image: for experiments only."
-        )
+        say("WARNING: development approvers. ANYBODY can approve manifests for this image: for experiments only.")
     if plan.platform is Platform.VM and (plan.kernel is not None or plan.nsm_module is not None):
         raise ImageError(ImageCode.PLATFORM, "--kernel and --nsm-module are for the platform nitro")
 

@@ -97,12 +97,12 @@ def close_in(connection: socket.socket, plan: Confinement, *, tolerant: bool = F
             continue
         try:
             findings.append(Finding(layer, True, step(plan)))
-        except OSError as error:
+        except (OSError, ValueError, OverflowError) as error:
+            why = (error.strerror if isinstance(error, OSError) else None) or str(error)
             if not tolerant:
-                sentence = f"{layer.value}: {error.strerror or error}"
-                _say(connection, Born(sentence), -1)
-                raise SandboxError(sentence) from error
-            findings.append(Finding(layer, False, error.strerror or str(error)))
+                _say(connection, Born(f"{layer.value}: {why}"), -1)
+                raise SandboxError(f"{layer.value}: {why}") from error
+            findings.append(Finding(layer, False, why))
     _say(connection, Born(None, tuple(findings) if tolerant else ()), plan.listener)
     if plan.listener >= 0:
         os.close(plan.listener)

@@ -12,11 +12,12 @@ import time
 from collections.abc import Coroutine, Iterable, Iterator, Mapping
 from typing import Any, Final, TypeVar
 
+import thespian.actors
+
 from tea.protocol.errors import CallError, Code
 from tea.protocol.operations import OperationDescription
 
 from .. import binding
-from ..actor import Actor
 from ..system import LoadError, System
 from .clock import LoopThread
 from .links import Grants, MemoryLinks
@@ -36,7 +37,7 @@ class Harness:
 
     def __init__(
         self,
-        actor_class: type[Actor],
+        actor_class: type[thespian.actors.Actor],
         identity: binding.Identity,
         grants: Grants,
         given: Mapping[str, Any],
@@ -98,7 +99,7 @@ class Harness:
 
     def describe(self) -> Mapping[str, OperationDescription]:
         """The actor's operations, as callers see them."""
-        return {name: operation.description for name, operation in binding.operations(self._class).items()}
+        return {name: operation.description for name, operation in binding.operations(type(self._system.instance)).items()}
 
     # -- the world around the actor --------------------------------------------------------------------------------
 
@@ -277,7 +278,7 @@ class CallerView:
 
 @contextlib.contextmanager
 def run_actor(
-    actor_class: type[Actor],
+    actor_class: type[thespian.actors.Actor],
     *,
     links: Grants | None = None,
     providers: Mapping[str, Any] | None = None,

@@ -144,8 +144,7 @@ class Adversary(Actor):
 
     @operation
     def shut_socket(self) -> None:
-        import socket
-        socket.socket(fileno=0).shutdown(socket.SHUT_RDWR)
+        libc.shutdown(0, 2)
         time.sleep(1000)
 
     def on_stop(self) -> None:

@@ -370,3 +370,17 @@ def test_a_remote_tree_without_a_bottom_is_refused() -> None:
 
 def test_the_repr_is_short() -> None:
     assert repr(StateTree({b"a": b"secret?"})).startswith("StateTree(1 entries, root ")
+
+
+def test_a_proof_of_another_tree_and_one_cut_short_or_grown_say_so() -> None:
+    tree = StateTree().apply({b"k%d" % number: b"v" for number in range(20)})
+    proof, root = tree.prove(b"k1"), tree.root
+    size = 4 + struct.unpack(">I", proof[:4])[0]
+    for wrong_root, wrong_proof, code in (
+        (bytes(32), proof, StateCode.MISMATCH),
+        (root, proof[:size], StateCode.INCOMPLETE),
+        (root, proof + _proof(b"\x00"), StateCode.INCOMPLETE),
+    ):
+        with pytest.raises(StateTreeError) as refused:
+            verify_proof(wrong_root, b"k1", wrong_proof)
+        assert refused.value.code is code
