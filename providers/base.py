@@ -222,6 +222,20 @@ class Provider(Generic[C]):
     async def replica_gone(self, actor: str, replica: int) -> None:
         """A replica ended (crash, drain, restart): drop its subscriptions. Its next life subscribes anew."""
 
+    async def export_state(self) -> bytes | None:
+        """What another enclave of the same slot needs to go on, as bytes; None: nothing. No actor runs meanwhile.
+
+        It may hold secrets: the host seals it to an attested enclave, and shows it to nobody.
+        """
+        return None
+
+    async def import_state(self, state: bytes) -> None:
+        """Take in what `export_state` of the same provider gave, in place of what is here, before any actor runs.
+
+        Raises `ValueError` or `CallError`, and has changed nothing then; its sentence says nothing of the state.
+        """
+        raise ValueError(f"the provider {self.name} takes no state over")
+
     def usage(self) -> dict[str, int]:
         """Figures for status and metrics, by name; bytes and counts."""
         return {}

@@ -25,6 +25,9 @@ from tea.trust.errors import TrustError
 from .host import Host
 from .worker.sandbox import PR_SET_DUMPABLE, prctl
 
+FAILED = 3
+"""Exit status when an actor's failure escalated to the host."""
+
 
 def main(argv: list[str] | None = None) -> int:
     """Parse, open the NSM, run. 0: ended by a shutdown; 1: could not start."""
@@ -39,6 +42,8 @@ def main(argv: list[str] | None = None) -> int:
     # Its memory holds keys: no core file, and nobody of the same uid reads /proc/PID/mem.
     prctl(PR_SET_DUMPABLE, 0)
 
+    failures: list[str | None] = []
+
     async def serve() -> None:
         loop = asyncio.get_running_loop()
         host = Host(mode=arguments.mode, nsm=Nsm(device), approvers=approvers, loop=loop)
@@ -50,9 +55,13 @@ def main(argv: list[str] | None = None) -> int:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, terminate)
         await host.run(address)
+        failures.append(host.failure)
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(serve())
+    if any(failures):
+        print(f"tea.runtime: {failures[0]}", file=sys.stderr)  # noqa: T201 (the connection is closed by now)
+        return FAILED
     return 0
 
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 from tea.protocol.channels import (
     Activation,
@@ -52,6 +52,8 @@ from .zygote_client import SpawnError, Zygote
 
 DRAIN_SECONDS: Final = 10.0
 """How long replicas of an older revision may take for the calls that they have in hand."""
+HEALTH_SECONDS: Final = 10.0
+"""How long a replica of a new revision may take for its health check."""
 THREADS: Final = 4
 
 
@@ -97,6 +99,9 @@ class Host:
         self._activation = asyncio.Lock()
         self._replica_numbers: dict[str, int] = {}
         self._draining: set[asyncio.Task[None]] = set()
+        self._working: set[asyncio.Task[None]] = set()
+        self.failure: str | None = None
+        """Why the host ended by itself: an actor whose failure escalates."""
         self._provider_failures: dict[str, str] = {}
         self._ended = asyncio.Event()
         self._drift = 0.0
@@ -204,6 +209,8 @@ class Host:
             for layer in plan.start_layers():
                 await self._start_all({name: starting[name] for name in layer if name in starting})
                 plan.declared.update({name: starting[name].declared() for name in layer if name in starting})
+            for supervisor in starting.values():
+                await supervisor.check_health(HEALTH_SECONDS)
         except BaseException:
             measurement.pending = None
             self._loading = None
@@ -250,6 +257,46 @@ class Host:
             attestation=Attestation(document, statement),
         )
 
+    def _depends(self, actor: str) -> list[str]:
+        """Actors that call `actor`, directly or through others, in the order of their start."""
+        plan = self.plan
+        if plan is None:
+            return []
+        found = {actor}
+        order = [name for layer in plan.start_layers() for name in layer]
+        for name in order:
+            if any(link.target in found for link in plan.manifest.links_of(name)):
+                found.add(name)
+        return [name for name in order if name in found and name != actor]
+
+    def _actor_restarted(self, actor: str) -> None:
+        supervisor = self.supervisors.get(actor)
+        if supervisor is None or supervisor.plan.strategy != "rest-for-one":
+            return
+        dependants = self._depends(actor)
+
+        async def replace() -> None:
+            for name in dependants:
+                if name in self.supervisors:
+                    await self.supervisors[name].replace(DRAIN_SECONDS)
+
+        if dependants:
+            self.log("info", "host", f"{actor} was restarted: {', '.join(dependants)} follow")
+            self._background(replace())
+
+    def _actor_given_up(self, actor: str) -> None:
+        supervisor = self.supervisors.get(actor)
+        if supervisor is None or supervisor.plan.strategy != "escalate":
+            return
+        self.log("error", "host", f"{actor} stays down, and its failure is the host's: shutting down")
+        self.failure = supervisor.last_error
+        self._background(self.shutdown(DRAIN_SECONDS))
+
+    def _background(self, work: Coroutine[Any, Any, None]) -> None:
+        task = self.loop.create_task(work)
+        self._working.add(task)
+        task.add_done_callback(self._working.discard)
+
     def _kept(self, before: _Running | None, plans: Mapping[str, ActorPlan]) -> dict[str, ActorSupervisor]:
         if before is None:
             return {}
@@ -265,6 +312,8 @@ class Host:
         first = self._replica_numbers.get(plan.name, 0)
         supervisor = ActorSupervisor(plan, self.router, self.zygote, self._note, self._replica_gone, first)
         self._replica_numbers[plan.name] = supervisor.next_number
+        supervisor.on_restart = self._actor_restarted
+        supervisor.on_given_up = self._actor_given_up
         return supervisor
 
     @staticmethod

@@ -168,6 +168,7 @@ class LoadPlan:
             period=float(restart.period_s),
             backoff=restart.backoff_ms / 1000,
             backoff_max=restart.backoff_max_ms / 1000,
+            strategy=restart.strategy,
             welcome=welcome,
         )
 

@@ -46,6 +46,37 @@ class Refusals:
         return self.counts[what] == 1
 
 
+REFUSED_FRAME: Final = 16
+DROPPED_FRAME: Final = 1
+DEBT_LIMIT: Final = 1024
+"""What a worker may cost in a second with frames that come to nothing: 64 refused ones, 1024 dropped ones, or 1 MiB."""
+HOLD_SECONDS: Final = 0.25
+
+
+class Debt:
+    """What a worker's refused frames have cost the host lately, in units of a dropped one (about a microsecond).
+
+    A worker over its limit is not read for a while: the kernel then stops it at its own writes. So a flood costs the
+    host, and with it the neighbours, a bounded part of its time, and an actor within its limits never notices.
+    """
+
+    __slots__ = ("_since", "units")
+
+    def __init__(self) -> None:
+        self.units = 0
+        self._since = 0.0
+
+    def add(self, units: int, now: float) -> None:
+        """Add a frame's cost; what is older than a second is forgiven."""
+        if now - self._since > 1.0:
+            self.units, self._since = 0, now
+        self.units += units
+
+    def forgive(self) -> None:
+        """It was held for it."""
+        self.units = 0
+
+
 class Listener:
     """Answers one worker's refused system calls with EPERM and says their names. Owns the descriptor."""
 

@@ -20,6 +20,7 @@ from tea.protocol.operations import Operation
 from tea.providers.base import Call
 
 from .links import Grant
+from .poison import CRASHES, PoisonBook
 from .refusals import Refusals
 
 if TYPE_CHECKING:
@@ -54,6 +55,9 @@ class Pending:
     caller: str
     chain: tuple[str, ...]
     target: WorkerPort
+    operation: str
+    body: bytes
+    """The arguments, kept while they are in hand: what a crash is blamed on."""
     deadline_at: float | None = None
 
 
@@ -76,6 +80,7 @@ class ReplicaGroup:
         self.name = name
         self.ports: list[WorkerPort] = []
         self.refusals = Refusals()
+        self.poison = PoisonBook()
         self._turn = 0
 
     def pick(self, replica: int | None = None) -> WorkerPort | None:
@@ -173,7 +178,7 @@ class Router:
         port.outgoing.add(correlation)
         try:
             if len(port.outgoing) > port.in_flight_limit:
-                port.refused("more calls in flight than its limit")
+                port.refused_frame("more calls in flight than its limit", len(frame.body))
                 raise CallError(
                     Code.EXHAUSTED,
                     f"{port.name} has {port.in_flight_limit} calls in flight, its limit: wait for answers first",
@@ -190,10 +195,10 @@ class Router:
         """The grant that a frame names, and who stands behind it. Raises `CallError`."""
         grant = port.links.get(frame.link)
         if grant is None:
-            port.refused("a link that it was not given")
+            port.refused_frame("a link that it was not given", len(frame.body))
             raise CallError(Code.DENIED, f"{port.name} has no link {frame.link}", link=frame.link)
         if frame.operation >= len(grant.operations):
-            port.refused(f"an operation that its link to {grant.target} does not have")
+            port.refused_frame(f"an operation that its link to {grant.target} does not have", len(frame.body))
             raise CallError(
                 Code.DENIED,
                 f"{port.name} has no operation {frame.operation} on its link to {grant.target}",
@@ -204,7 +209,7 @@ class Router:
         if frame.cause:
             cause = port.delivered.get(frame.cause)
             if cause is None:
-                port.refused("a cause that it was not given")
+                port.refused_frame("a cause that it was not given", len(frame.body))
                 raise CallError(Code.DENIED, f"{port.name} names a cause that it was not given", cause=frame.cause)
             chain = (cause.caller, *cause.chain)
             if len(chain) > MAX_CHAIN:
@@ -317,7 +322,7 @@ class Router:
             )
         except CallError as error:
             self.figures.dead_letters += 1
-            port.refused(f"the delivery of a message ({error.code.name}: {error.sentence})")
+            port.refused_frame(f"the delivery of a message ({error.code.name}: {error.sentence})", len(frame.body))
 
     # -- calls from the host -----------------------------------------------------------------------------------
 
@@ -361,6 +366,16 @@ class Router:
             )
         except CallError as error:
             self._finish(origin, correlation, Kind.ERROR, error.encode())
+
+    async def call_port(self, port: WorkerPort, caller: str, operation: str, body: bytes, *, timeout: float) -> bytes:
+        """Call one replica that may not be open yet (its health check). Raises `CallError`."""
+        future: asyncio.Future[bytes] = self.loop.create_future()
+        origin = _HostOrigin(caller, future)
+        self.figures.calls += 1
+        self._give(
+            port, Kind.CALL, origin, 0, operation, body, caller=caller, chain=(), deadline=max(1, int(timeout * 1000))
+        )
+        return await future
 
     def require_parent_link(self, actor: str, operation: str) -> None:
         """Raise `CallError` unless the manifest has a link `from: parent` for this operation."""
@@ -409,11 +424,33 @@ class Router:
         port = group.pick(replica)
         if port is None:
             raise CallError(Code.UNAVAILABLE, f"no replica of {actor} is running now", actor=actor)
+        self._give(port, kind, origin, correlation, operation, body, caller=caller, chain=chain, deadline=deadline)
+
+    def _give(
+        self,
+        port: WorkerPort,
+        kind: Kind,
+        origin: Origin | None,
+        correlation: int,
+        operation: str,
+        body: bytes,
+        *,
+        caller: str,
+        chain: tuple[str, ...],
+        deadline: int,
+    ) -> None:
+        actor, group = port.name, port.group
         number = port.operation_numbers.get(operation)
         if number is None:
             raise CallError(
                 Code.NOT_FOUND,
                 f"{actor} has no operation {operation}: it has {', '.join(port.operation_numbers) or 'none'}",
+            )
+        if group.poison.refuses(operation, body):
+            raise CallError(
+                Code.INVALID,
+                f"this very message ended {actor} {CRASHES} times and is set aside: mend {actor}.{operation}, or the "
+                "message",
             )
         delivered = port.delivered
         if len(delivered) >= port.mailbox or (delivered and port.unsent > port.unsent_limit):
@@ -423,7 +460,7 @@ class Router:
             given = given % 0xFFFFFFFF + 1
         self._next = given
         at = self.loop.time() + deadline / 1000 if deadline else None
-        delivered[given] = Pending(given, kind, origin, correlation, caller, chain, port, at)
+        delivered[given] = Pending(given, kind, origin, correlation, caller, chain, port, operation, body, at)
         if kind is Kind.CALL:
             self.figures_of(actor).calls += 1
             if at is not None:
@@ -463,6 +500,16 @@ class Router:
     def port_lost(self, port: WorkerPort, why: str) -> None:
         """A worker is gone: answer what it had in hand, once; forget what it waited for."""
         delivered, port.delivered = port.delivered, {}
+        if delivered and not port.retiring:
+            # A worker takes its mail in order, so the oldest is what it had in hand.
+            first = next(iter(delivered.values()))
+            key = port.group.poison.ended_with(first.operation, first.body)
+            if key is not None:
+                port.note(
+                    "error",
+                    f"a call of {first.operation} by {first.caller} ended {port.name} {CRASHES} times and is set aside: "
+                    f"sha256:{key.hex()}",
+                )
         body = CallError(Code.UNAVAILABLE, f"{port.name} ended while it had this call in hand ({why})").encode()
         for pending in delivered.values():
             if pending.kind is Kind.TELL:

@@ -28,6 +28,8 @@ READY_SECONDS: Final = 30.0
 """How long a worker may take to load its bundle and run `on_start`."""
 CLOSED_SECONDS: Final = 0.1
 """How long a worker whose socket is closed may take to be gone by itself."""
+HEALTH: Final = "health"
+"""The operation, without arguments, that an actor may declare: what it raises refuses an upgrade."""
 EXIT_SECONDS: Final = 2.0
 """How long a worker may take to end after BYE."""
 
@@ -55,6 +57,8 @@ class ActorPlan:
     period: float
     backoff: float
     backoff_max: float
+    strategy: str
+    """one-for-one, rest-for-one or escalate."""
     welcome: Callable[[int], Welcome]
     """Replica number -> what that replica is told."""
 
@@ -94,6 +98,11 @@ class ActorSupervisor:
         self.restarts = 0
         self.last_error: str | None = None
         self.failed = False
+        """Whether it ended too often and stays down."""
+        self.on_restart: Callable[[str], None] | None = None
+        """Told of each restart: the host restarts who depends on it, where the manifest says so."""
+        self.on_given_up: Callable[[str], None] | None = None
+        """Told when it stays down."""
         self._router = router
         self._zygote = zygote
         self._note = note
@@ -101,6 +110,7 @@ class ActorSupervisor:
         self._replicas: dict[int, Replica] = {}
         self._crashes: collections.deque[float] = collections.deque()
         self._stopping = False
+        self._replacing: set[int] = set()
         # Replicas of a later revision have other numbers: what is kept for an old one is not the new one's.
         self._numbers = range(first_number, first_number + plan.replicas)
         self._keepers: set[asyncio.Task[None]] = set()
@@ -196,16 +206,21 @@ class ActorSupervisor:
         await self._replica_gone(self.plan.name, number)
         if self._stopping:
             return
-        self.last_error = f"{self.plan.name}#{number} {port.violated or how}"
-        self._note(port, "error", self.last_error)
-        await self._restart(number, port)
+        if number in self._replacing:
+            self._replacing.discard(number)
+            await self._restart(number, port, crashed=False)
+        else:
+            self.last_error = f"{self.plan.name}#{number} {port.violated or how}"
+            self._note(port, "error", self.last_error)
+            await self._restart(number, port, crashed=True)
 
-    async def _restart(self, number: int, port: WorkerPort) -> None:
+    async def _restart(self, number: int, port: WorkerPort, *, crashed: bool) -> None:
         loop = self._router.loop
         delay = self.plan.backoff
         while not self._stopping:
             now = loop.time()
-            self._crashes.append(now)
+            if crashed:
+                self._crashes.append(now)
             while self._crashes and self._crashes[0] < now - self.plan.period:
                 self._crashes.popleft()
             if len(self._crashes) > self.plan.intensity:
@@ -215,6 +230,8 @@ class ActorSupervisor:
                     f"of {self.plan.intensity}: it stays down until a new revision is pushed; last: {self.last_error}"
                 )
                 self._note(port, "error", self.last_error)
+                if self.on_given_up is not None:
+                    self.on_given_up(self.plan.name)
                 return
             # Jitter keeps replicas that died together from coming back together.
             await asyncio.sleep(delay * random.uniform(0.5, 1.0))  # noqa: S311
@@ -225,9 +242,34 @@ class ActorSupervisor:
                 await self._start_one(number, opened=True)
             except StartFailed as error:
                 self._note(port, "error", str(error))
+                crashed = True
                 continue
             self.restarts += 1
+            if crashed and self.on_restart is not None:
+                self.on_restart(self.plan.name)
             return
+
+    async def check_health(self, seconds: float) -> None:
+        """Call each replica's operation `health`, where it declares one. Raises `StartFailed` when one refuses."""
+        for replica in list(self._replicas.values()):
+            if HEALTH not in replica.port.operation_numbers:
+                return
+            try:
+                await self._router.call_port(replica.port, "host", HEALTH, b"\x90", timeout=seconds)
+            except CallError as error:
+                self.last_error = f"{self.plan.name}#{replica.port.replica} failed its health check: {error}"
+                raise StartFailed(self.last_error) from error
+
+    async def replace(self, drain: float) -> None:
+        """Replace every replica by a fresh one, one after the other: an actor that it builds upon was restarted."""
+        for number, replica in list(self._replicas.items()):
+            if self._stopping or number not in self._replicas:
+                return
+            replica.port.open = False
+            replica.port.retiring = True
+            self._replacing.add(number)
+            await self._stop_one(replica, drain)
+            await replica.port.lost
 
     async def stop(self, drain: float) -> None:
         """Drain: no new calls, at most `drain` seconds for those in hand, then BYE, then SIGKILL. Never raises."""
@@ -235,6 +277,7 @@ class ActorSupervisor:
         replicas = list(self._replicas.values())
         for replica in replicas:
             replica.port.open = False
+            replica.port.retiring = True
         await asyncio.gather(*(self._stop_one(replica, drain) for replica in replicas))
         if self._keepers:
             await asyncio.wait(set(self._keepers))

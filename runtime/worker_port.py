@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Final
 
 import msgspec
@@ -18,12 +18,16 @@ from tea.protocol.frame import HEADER, Flag, Frame, FrameDecoder, FrameError, Ki
 from tea.protocol.operations import OperationDescription
 
 from .links import Grant
+from .refusals import DEBT_LIMIT, DROPPED_FRAME, HOLD_SECONDS, REFUSED_FRAME, Debt
 from .router import Pending, ReplicaGroup, Router
 from .worker.wire import CHUNK, CONTROL_LINK, LogLine, Ready, Welcome
 
 UNSENT_LIMIT: Final = 8 << 20
 """Bytes that may wait for a worker that does not read; beyond it calls to it are refused."""
+UNREAD_LIMIT: Final = 64 << 20
+"""Bytes that may wait for a worker that goes on calling and reads no answer: the host's memory is not its."""
 LOG_LINES_PER_SECOND: Final = 200
+_TOO_MANY_LINES: Final = f"more than {LOG_LINES_PER_SECOND} printed lines a second"
 _CONTEXT: Final = int(Flag.CONTEXT)
 
 Note = Callable[["WorkerPort", str, str], None]
@@ -56,6 +60,8 @@ class WorkerPort(asyncio.Protocol):
         self.unsent_limit = UNSENT_LIMIT
         self.open = False
         """Whether calls are given to it: after HELLO, until drain or loss."""
+        self.retiring = False
+        """Whether its end is the host's own doing: then nothing that it had in hand is to blame."""
         self.outgoing: set[int] = set()
         self.delivered: dict[int, Pending] = {}
         self.operation_numbers: dict[str, int] = {}
@@ -71,6 +77,9 @@ class WorkerPort(asyncio.Protocol):
         self._log_window = 0.0
         self._log_lines = 0
         self._log_dropped = 0
+        self._debt = Debt()
+        self._held: list[Frame] = []
+        """Frames that wait until the worker's debt is forgiven; it is not read meanwhile."""
 
     # -- asyncio -----------------------------------------------------------------------------------------------
 
@@ -83,9 +92,20 @@ class WorkerPort(asyncio.Protocol):
         except FrameError as error:
             self.violation(f"a malformed frame: {error}")
             return
-        router = self._router
+        if self.unsent > UNREAD_LIMIT:
+            self.violation(f"it does not read its answers: {UNREAD_LIMIT >> 20} MiB wait")
+        elif self._held:
+            self._held.extend(frames)
+        else:
+            self._take(iter(frames))
+
+    def _take(self, frames: Iterator[Frame]) -> None:
+        router, debt = self._router, self._debt
         for frame in frames:
             if self.violated is not None:
+                return
+            if debt.units >= DEBT_LIMIT:
+                self._hold([frame, *frames])
                 return
             kind = frame.kind
             if frame.flags:
@@ -101,8 +121,24 @@ class WorkerPort(asyncio.Protocol):
         if self._decoder.error is not None:
             self.violation(f"a malformed frame: {self._decoder.error}")
 
+    def _hold(self, frames: list[Frame]) -> None:
+        """Leave these frames, and the socket, unread for a while: too many came to nothing."""
+        self._held = frames
+        self.refused("more refused frames than it may send in a second")
+        if self._transport is not None:
+            self._transport.pause_reading()
+        self._router.loop.call_later(HOLD_SECONDS, self._resume)
+
+    def _resume(self) -> None:
+        self._debt.forgive()
+        frames, self._held = self._held, []
+        self._take(iter(frames))
+        if not self._held and self._transport is not None and not self._transport.is_closing():
+            self._transport.resume_reading()
+
     def connection_lost(self, exc: Exception | None) -> None:
         self.open = False
+        self._held = []
         self._router.port_lost(self, self.violated or "its process ended")
         if not self.ready.done():
             self.ready.set_exception(ConnectionError(f"{self.name} ended before it was ready"))
@@ -122,7 +158,9 @@ class WorkerPort(asyncio.Protocol):
             self.ready.exception()
         elif frame.kind is Kind.TELL:
             self._log_line(frame)
-        elif frame.kind not in (Kind.PING, Kind.BYE):
+        elif frame.kind is Kind.PING or frame.kind is Kind.BYE:
+            self._debt.add(DROPPED_FRAME, time.monotonic())
+        else:
             self.violation(f"a worker may not send {frame.kind.name} on link 0")
 
     def _hello(self, frame: Frame) -> None:
@@ -147,7 +185,8 @@ class WorkerPort(asyncio.Protocol):
         self._log_lines += 1
         if self._log_lines > LOG_LINES_PER_SECOND:
             self._log_dropped += 1
-            self.refused(f"more than {LOG_LINES_PER_SECOND} printed lines a second")
+            self._debt.add(DROPPED_FRAME, now)
+            self.refused(_TOO_MANY_LINES)
             return
         try:
             line = msgspec.msgpack.decode(frame.body, type=LogLine)
@@ -189,6 +228,11 @@ class WorkerPort(asyncio.Protocol):
         """Its code tried what it may not: counted by name, and said in the log the first time."""
         if self.group.refusals.count(what):
             self._note(self, "warning", f"{self.name}#{self.replica} was refused {what}")
+
+    def refused_frame(self, what: str, size: int) -> None:
+        """One of its frames, with a body of `size` bytes, came to nothing."""
+        self._debt.add(REFUSED_FRAME + (size >> 10), time.monotonic())
+        self.refused(what)
 
     def violation(self, what: str) -> None:
         """The worker broke the protocol: cut it off. The supervisor sees the loss and kills the process."""

@@ -125,8 +125,9 @@ class Link:
     """A numbered, granted path to a provider or an actor; its granted operations are its attributes.
 
     `link.op(...)` calls and waits; `link.tell.op(...)` sends without an answer; `link.with_timeout(2.5).op(...)` gives
-    the callee seconds; `link.later.op(...)` sends the call and gives a `Pending`, so that many can be under way at once; `link.returning(MyStruct).op(...)` decodes the result into a type of yours. An operation whose
-    name one of these words took is `link["describe"](...)` (but `link.tell(...)` works where the target has a `tell`).
+    the callee seconds; `link.later.op(...)` sends the call and gives a `Pending`, so that many can be under way at
+    once; `link.returning(MyStruct).op(...)` decodes the result into a type of yours. An operation whose name one of
+    these words took is `link["describe"](...)` (but `link.tell(...)` works where the target has a `tell`).
     """
 
     def __init__(

@@ -18,6 +18,7 @@ from ..assembly.tree import Tree
 from ..eif.codes import ImageCode, ImageError
 from ..eif.layout import SectionType
 from ..eif.reader import EifImage, open_image
+from .tsc import tsc_khz
 
 QEMU: Final = "qemu-system-x86_64"
 VSOCK_DEVICE: Final = "vhost-device-vsock"
@@ -79,7 +80,7 @@ def prepare(plan: MachinePlan) -> Commands:
             )
         _copy(image, SectionType.KERNEL, plan.folder / "kernel", b"")
         _copy(image, SectionType.RAMDISK, plan.folder / "initrd", plan.start)
-        cmdline = image.cmdline
+        cmdline = image.cmdline + _hint(plan)
     link = Path(f"{plan.vsock}_{PARENT_PORT}")
     link.unlink(missing_ok=True)
     link.symlink_to(plan.parent.absolute())
@@ -103,6 +104,12 @@ def prepare(plan: MachinePlan) -> Commands:
         "--guest-cid", str(plan.cid), "--socket", str(device), "--uds-path", str(plan.vsock),
     ]  # fmt: skip
     return Commands(tuple(vsock), tuple(qemu), device)
+
+
+def _hint(plan: MachinePlan) -> str:
+    """What the launcher adds to the command line of an emulated machine: see `tsc`."""
+    khz = None if plan.kvm else tsc_khz()
+    return "" if khz is None else f" tsc_early_khz={khz}"
 
 
 def find(program: str, mend: str) -> str:

@@ -24,10 +24,12 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from tea.protocol.errors import CallError, Code
 
-from .keys import Random, SigningKey, encode_public, scalar
+from .keys import Key, Random, SigningKey, encode_public, scalar
 from .limits import require_exactly
 
 Hash = hashes.SHA256 | hashes.SHA384
+_SR25519_PUBLIC: Final = 32
+_SR25519_PAIR: Final = 96
 SECP256K1_ORDER: Final = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
 
 
@@ -78,6 +80,9 @@ class Ed25519Key(SigningKey):
         super().__init__("ed25519")
         self._key = ed25519.Ed25519PrivateKey.from_private_bytes(seed)
 
+    def export_secret(self) -> bytes:
+        return self._key.private_bytes_raw()
+
     def public(self, format: str) -> bytes:
         if format == "native":
             return self._key.public_key().public_bytes_raw()
@@ -98,6 +103,25 @@ class Sr25519Key(SigningKey):
         super().__init__("sr25519")
         self._pair: tuple[bytes, bytes] = sr25519.pair_from_seed(seed)
 
+    @classmethod
+    def from_secret(cls, secret: bytes) -> Sr25519Key:
+        """The key that `export_secret` gave: its public half, then the secret one. Raises `ValueError`."""
+        pair = secret[:_SR25519_PUBLIC], secret[_SR25519_PUBLIC:]
+        # A pair that is none signs nothing that verifies: better found out now.
+        if (
+            len(secret) != _SR25519_PAIR
+            or not any(pair[0])
+            or not sr25519.verify(sr25519.sign(pair, b"tea"), b"tea", pair[0])
+        ):
+            raise ValueError("this is no sr25519 pair")
+        key = cls.__new__(cls)
+        Key.__init__(key, "sr25519")
+        key._pair = pair
+        return key
+
+    def export_secret(self) -> bytes:
+        return b"".join(self._pair)
+
     def public(self, format: str) -> bytes:
         return self._pair[0] if format == "native" else super().public(format)
 
@@ -116,6 +140,18 @@ class EcdsaKey(SigningKey):
         super().__init__(algorithm)
         self._curve = CURVES[algorithm]
         self._key = ec.derive_private_key(scalar(random, self._curve.order), self._curve.curve)
+
+    @classmethod
+    def from_secret(cls, algorithm: str, secret: bytes) -> EcdsaKey:
+        """The key that `export_secret` gave. Raises `ValueError`."""
+        key = cls.__new__(cls)
+        Key.__init__(key, algorithm)
+        key._curve = CURVES[algorithm]
+        key._key = ec.derive_private_key(int.from_bytes(secret), key._curve.curve)
+        return key
+
+    def export_secret(self) -> bytes:
+        return self._key.private_numbers().private_value.to_bytes(self._curve.size)
 
     def public(self, format: str) -> bytes:
         public = self._key.public_key()
@@ -139,6 +175,17 @@ class Secp256k1Key(SigningKey):
     def __init__(self, random: Random) -> None:
         super().__init__("secp256k1")
         self._key = coincurve.PrivateKey(scalar(random, SECP256K1_ORDER).to_bytes(32))
+
+    @classmethod
+    def from_secret(cls, secret: bytes) -> Secp256k1Key:
+        """The key that `export_secret` gave. Raises `ValueError`."""
+        key = cls.__new__(cls)
+        Key.__init__(key, "secp256k1")
+        key._key = coincurve.PrivateKey(secret)
+        return key
+
+    def export_secret(self) -> bytes:
+        return self._key.secret
 
     def public(self, format: str) -> bytes:
         if format in ("native", "uncompressed"):

@@ -34,6 +34,9 @@ class X25519Key(Key):
             return self._key.public_key().public_bytes_raw()
         return encode_public(self._key.public_key(), format) or super().public(format)
 
+    def export_secret(self) -> bytes:
+        return self._key.private_bytes_raw()
+
     def agree(self, peer: bytes) -> bytes:
         """The shared secret of 32 bytes. Raises INVALID on a key of low order, which would make it all zeros."""
         try:

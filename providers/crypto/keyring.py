@@ -31,11 +31,11 @@ class Handle(msgspec.Struct, frozen=True):
 class KeyRing:
     """The keys of one actor, at most `limit`."""
 
-    __slots__ = ("_keys", "_limit", "making")
+    __slots__ = ("_keys", "limit", "making")
 
     def __init__(self, limit: int) -> None:
         self._keys: dict[str, Key] = {}
-        self._limit = limit
+        self.limit = limit
         self.making = asyncio.Lock()
         """Held while a slow key is made: one at a time for each actor, so that none takes all threads."""
 
@@ -44,11 +44,11 @@ class KeyRing:
 
     def require_room(self) -> None:
         """Raise EXHAUSTED when there are as many handles as may be."""
-        if len(self._keys) >= self._limit:
+        if len(self._keys) >= self.limit:
             raise CallError(
                 Code.EXHAUSTED,
-                f"an actor has at most {self._limit} handles: forget some, or raise max_handles in the manifest",
-                limit=self._limit,
+                f"an actor has at most {self.limit} handles: forget some, or raise max_handles in the manifest",
+                limit=self.limit,
             )
 
     def add(self, key: Key) -> str:
@@ -57,6 +57,17 @@ class KeyRing:
         handle = secrets.token_urlsafe(_HANDLE)
         self._keys[handle] = key
         return handle
+
+    def items(self) -> list[tuple[str, Key]]:
+        """Handles and keys, oldest first."""
+        return list(self._keys.items())
+
+    def restore(self, handle: str, key: Key) -> None:
+        """Keep a key of an earlier enclave under the handle that its actor knows. Raises EXHAUSTED; `ValueError`."""
+        self.require_room()
+        if handle in self._keys or not 1 <= len(handle) <= MAX_HANDLE:
+            raise ValueError("a handle stands twice in the exported state, or is none")
+        self._keys[handle] = key
 
     def get(self, handle: str, kind: type[_K], use: str) -> _K:
         """The key for a use. Raises NOT_FOUND on an unknown handle, INVALID on a key of another kind."""

@@ -37,6 +37,10 @@ class Key:
             raise unknown("format", format, FORMATS)
         raise CallError(Code.INVALID, f"a key of {self.algorithm} has no public half in the format {format}")
 
+    def export_secret(self) -> bytes:
+        """The bytes that make the same key again: for a sealed handover to another enclave, and nothing else."""
+        raise NotImplementedError
+
     def __repr__(self) -> str:
         return f"<key of {self.algorithm}>"
 

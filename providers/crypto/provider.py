@@ -33,6 +33,7 @@ from .limits import (
     require_size,
     unknown,
 )
+from .state import export_rings, import_rings
 from .symmetric import KEY_SIZE, AeadKey, SecretKey, hash_of
 
 _T = TypeVar("_T")
@@ -81,6 +82,12 @@ class Crypto(Provider[CryptoConfig]):
 
     async def stop(self) -> None:
         self._rings.clear()
+
+    async def export_state(self) -> bytes:
+        return export_rings(self._rings)
+
+    async def import_state(self, state: bytes) -> None:
+        self._rings = import_rings(state, self.config.max_handles)
 
     async def forget(self, actor: str) -> None:
         self._rings.pop(actor, None)

@@ -14,7 +14,13 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
-from cryptography.hazmat.primitives.serialization import load_der_public_key
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_der_private_key,
+    load_der_public_key,
+)
 
 from tea.protocol.errors import CallError, Code
 
@@ -37,6 +43,17 @@ class RsaPssKey(SigningKey):
         super().__init__(algorithm)
         self._key = rsa.generate_private_key(public_exponent=65537, key_size=PSS_BITS[algorithm])
 
+    @classmethod
+    def from_secret(cls, algorithm: str, secret: bytes) -> RsaPssKey:
+        """The key that `export_secret` gave. Raises `ValueError`."""
+        key = cls.__new__(cls)
+        Key.__init__(key, algorithm)
+        key._key = _restored(secret, PSS_BITS[algorithm])
+        return key
+
+    def export_secret(self) -> bytes:
+        return _exported(self._key)
+
     def public(self, format: str) -> bytes:
         return _public(self._key, format) or super().public(format)
 
@@ -53,6 +70,18 @@ class RsaOaepKey(Key):
         super().__init__(algorithm)
         self._size = OAEP_BITS[algorithm] // 8
         self._key = rsa.generate_private_key(public_exponent=65537, key_size=8 * self._size)
+
+    @classmethod
+    def from_secret(cls, algorithm: str, secret: bytes) -> RsaOaepKey:
+        """The key that `export_secret` gave. Raises `ValueError`."""
+        key = cls.__new__(cls)
+        Key.__init__(key, algorithm)
+        key._size = OAEP_BITS[algorithm] // 8
+        key._key = _restored(secret, OAEP_BITS[algorithm])
+        return key
+
+    def export_secret(self) -> bytes:
+        return _exported(self._key)
 
     def public(self, format: str) -> bytes:
         return _public(self._key, format) or super().public(format)
@@ -86,6 +115,17 @@ def encrypt(public_key: bytes, plaintext: bytes) -> bytes:
         raise CallError(Code.INVALID, f"an RSA key has 2048, 3072 or 4096 bits here, not {key.key_size}")
     require_size(plaintext, key.key_size // 8 - _OAEP_OVERHEAD, "a plaintext under this key")
     return key.encrypt(plaintext, _OAEP)
+
+
+def _exported(key: rsa.RSAPrivateKey) -> bytes:
+    return key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
+
+
+def _restored(secret: bytes, bits: int) -> rsa.RSAPrivateKey:
+    key = load_der_private_key(secret, None)
+    if not isinstance(key, rsa.RSAPrivateKey) or key.key_size != bits:
+        raise ValueError("this is no RSA key of the algorithm's size")
+    return key
 
 
 def _public(key: rsa.RSAPrivateKey, format: str) -> bytes | None:

@@ -37,18 +37,23 @@ SECRET: Final = "hkdf-hmac"  # noqa: S105 (the name of an algorithm)
 class AeadKey(Key):
     """A key that encrypts: nonce (12 bytes) || ciphertext || tag (16 bytes)."""
 
-    __slots__ = ("_cipher", "_left")
+    __slots__ = ("_cipher", "_secret", "left")
 
     def __init__(self, algorithm: str, key: bytes) -> None:
         super().__init__(algorithm)
         self._cipher = AEADS[algorithm](key)
-        self._left = MAX_MESSAGES
+        self._secret = key
+        self.left = MAX_MESSAGES
+        """Messages that may still be encrypted under this key."""
+
+    def export_secret(self) -> bytes:
+        return self._secret
 
     def encrypt(self, plaintext: bytes, associated: bytes) -> bytes:
         """Encrypt under a nonce made here. Raises EXHAUSTED after 2**32 messages."""
-        if self._left <= 0:
+        if self.left <= 0:
             raise CallError(Code.EXHAUSTED, f"this key has encrypted {MAX_MESSAGES} messages: make a new one")
-        self._left -= 1
+        self.left -= 1
         # The kernel's generator, which the NSM seeds in an enclave: an NSM request each message would be too dear.
         nonce = secrets.token_bytes(NONCE_SIZE)
         return nonce + self._cipher.encrypt(nonce, plaintext, associated)
@@ -71,6 +76,9 @@ class SecretKey(Key):
     def __init__(self, secret: bytes) -> None:
         super().__init__(SECRET)
         self._secret = secret
+
+    def export_secret(self) -> bytes:
+        return self._secret
 
     def derive(self, salt: bytes, info: bytes) -> bytes:
         """32 bytes: HKDF-SHA256."""

@@ -18,6 +18,7 @@ from ..base import Call, Config, Provider, Services
 from . import lists, locks, sets, vectors
 from .limits import MAX_EXAMINED
 from .sets import Members
+from .state import export_namespaces, fill, parse_state
 from .store import Namespace, Page
 
 _SWEEP_PERIOD: Final = 1.0
@@ -91,6 +92,24 @@ class Kvp(Provider[KvpConfig]):
     async def stop(self) -> None:
         self._own.clear()
         self._shared.clear()
+
+    async def export_state(self) -> bytes:
+        return export_namespaces(self._own, self._shared)
+
+    async def import_state(self, state: bytes) -> None:
+        parsed = parse_state(state)
+        missing = parsed.shared.keys() - self._shared.keys()
+        if missing:
+            raise ValueError(f"the manifest has no shared namespace {sorted(missing)[0]!r:.80} any more: keep it")
+        own: dict[str, Namespace] = {}
+        shared = {name: Namespace(self.services.monotonic, space.quota) for name, space in self._shared.items()}
+        for actor, exported in parsed.own.items():
+            own[actor] = Namespace(self.services.monotonic, exported.quota)
+            fill(own[actor], exported)
+        for name, exported in parsed.shared.items():
+            fill(shared[name], exported)
+            shared[name].quota = self._shared[name].quota  # the manifest's, not the past's
+        self._own, self._shared = own, shared
 
     async def forget(self, actor: str) -> None:
         self._own.pop(actor, None)
@@ -286,9 +305,7 @@ class Kvp(Provider[KvpConfig]):
     # -- locks and figures
 
     @operation
-    def lock(
-        self, call: Call, key: str, ttl: float, token: bytes | None = None, namespace: str = ""
-    ) -> bytes | None:
+    def lock(self, call: Call, key: str, ttl: float, token: bytes | None = None, namespace: str = "") -> bytes | None:
         """Take a lock for `ttl` seconds; answers its token (16 bytes), or None when another holds it.
 
         With the `token` of a lock that is held it renews that lock; None when it has expired meanwhile. Locks and keys

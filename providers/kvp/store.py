@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Final, TypeVar
 
 import msgspec
@@ -168,6 +168,13 @@ class Namespace:
         if entry is None or entry.expires <= now:
             return None
         return self._as(key, entry, kind)
+
+    def live(self, now: float) -> Iterator[tuple[str, Entry, float | None]]:
+        """Every key that has not expired, in order, and the seconds that are left to it; None: no end."""
+        for key in self._keys.above():
+            entry = self._entries[key]
+            if entry.expires > now:
+                yield key, entry, None if entry.expires == math.inf else entry.expires - now
 
     def grow(self, by: int, now: float) -> None:
         """Charge bytes (fewer than 0: give back). Raises EXHAUSTED, with nothing done, when the quota has no room."""

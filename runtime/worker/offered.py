@@ -24,7 +24,10 @@ STANDARD_LIBRARY: Final = (
 )  # fmt: skip
 """Standard modules beyond those that the interpreter itself has loaded."""
 
-LIBRARIES: Final = ("msgspec", "msgspec.msgpack", "msgpack", "tea.sdk", "tea.sdk.system", "tea.sdk.rounds")
+LIBRARIES: Final = (
+    "msgspec", "msgspec.msgpack", "msgpack", "tea.sdk", "tea.sdk.system", "tea.sdk.rounds", "thespian.actors",
+    "thespian.initmsgs", "thespian.transient", "thespian.troupe",
+)  # fmt: skip
 """What the enclave's own dependencies add."""
 
 

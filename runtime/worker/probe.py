@@ -80,7 +80,7 @@ def _close_one_in(layers: frozenset[Layer], uid: int | None, base_bytes: int) ->
     findings = msgspec.msgpack.decode(data, type=Born).findings
     if status != 0:
         why = f"the last lock ended the trial ({os.waitstatus_to_exitcode(status)})"
-        return (*findings, Finding(Layer.SECCOMP, False, why), Finding(Layer.LIMITS, False, why))
+        return (*findings, Finding(Layer.SECCOMP, False, why), Finding(Layer.NAMED_REFUSALS, False, why))
     return findings
 
 

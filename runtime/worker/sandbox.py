@@ -77,7 +77,10 @@ class Confinement:
     base_bytes: int
     """Address space of the process at the fork: `address_space_bytes()`, asked while there was a /proc."""
     profile: Profile = Profile.PYTHON
+    filtered: bool = False
+    """Set by the step that installs the filter: there is something to lock."""
     listener: int = -1
+    """Set by the same step: where the host hears of refused calls; -1: it does not."""
 
 
 Step = Callable[[Confinement], str]
@@ -109,7 +112,7 @@ def close_in(connection: socket.socket, plan: Confinement, *, tolerant: bool = F
     # The limit on descriptors comes after all that needs one; the last lock takes away what the steps here needed.
     if Layer.DESCRIPTORS in plan.layers:
         resource.setrlimit(resource.RLIMIT_NOFILE, (1, 1))
-    if Layer.SECCOMP in plan.layers:
+    if plan.filtered:
         install_filter(last_lock(platform.machine()), 0)
 
 
@@ -238,6 +241,7 @@ def _seccomp(plan: Confinement) -> str:
             install(False)
     else:
         install(False)
+    plan.filtered = True
     return f"an allowlist for {machine}"
 
 

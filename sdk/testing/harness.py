@@ -99,7 +99,9 @@ class Harness:
 
     def describe(self) -> Mapping[str, OperationDescription]:
         """The actor's operations, as callers see them."""
-        return {name: operation.description for name, operation in binding.operations(type(self._system.instance)).items()}
+        return {
+            name: operation.description for name, operation in binding.operations(type(self._system.instance)).items()
+        }
 
     # -- the world around the actor --------------------------------------------------------------------------------
 

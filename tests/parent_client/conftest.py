@@ -67,14 +67,14 @@ class FakeHost(Control, PeersInbox):
         self.endpoint: Endpoint | None = None
         self.refuse_chunk: Callable[[int], None] = lambda number: None
 
-    async def dial(self, client: RuntimeClient, *, reconnect: bool = False) -> FakeHost:
+    async def dial(self, client: RuntimeClient) -> FakeHost:
         """Connect as the client's enclave."""
 
         def serve(endpoint: Endpoint) -> None:
             endpoint.serve(Channel.CONTROL, Control, self)
             endpoint.serve(Channel.PEERS, PeersInbox, self)
 
-        self.endpoint = await connect(client.config.enclave, on_endpoint=serve, reconnect=reconnect)
+        self.endpoint = await connect(client.config.enclave, on_endpoint=serve)
         return self
 
     @property
@@ -150,10 +150,13 @@ async def make_host() -> AsyncIterator[Callable[..., Awaitable[FakeHost]]]:
     """Dials clients as their enclaves would, and hangs up."""
     made: list[FakeHost] = []
 
-    async def make(client: RuntimeClient, host: FakeHost | None = None, *, reconnect: bool = False) -> FakeHost:
-        dialled = await (host or FakeHost()).dial(client, reconnect=reconnect)
-        made.append(dialled)
-        return dialled
+    async def make(client: RuntimeClient, **operations: Any) -> FakeHost:
+        """`operations` answer in the place of the fake's own."""
+        host = FakeHost()
+        for name, operation in operations.items():
+            setattr(host, name, operation)
+        made.append(await host.dial(client))
+        return host
 
     yield make
     for host in made:

@@ -15,7 +15,7 @@ from tea.parent_client import pushing
 from tea.parent_client.client import RuntimeClient
 from tea.parent_client.operator import Push
 from tea.parent_client.pushing import CHUNK, read_bundle, read_bundles
-from tea.protocol.channels import Activation, Channel
+from tea.protocol.channels import Activation, Attestation
 from tea.protocol.errors import CallError, Code
 
 MakeClient = Callable[..., Awaitable[RuntimeClient]]
@@ -103,28 +103,28 @@ async def test_a_push_that_broke_off_goes_on_where_it_was(pair: tuple[RuntimeCli
 
 
 async def test_a_push_whose_operator_went_away_frees_the_way_for_the_next(
-    pair: tuple[RuntimeClient, Any], tmp_path: Path
+    make_client: MakeClient, make_host: MakeHost, until: Until
 ) -> None:
-    client, host = pair
     stuck = asyncio.Event()
 
-    async def never() -> Activation:
+    async def activate() -> Activation:
+        if stuck.is_set():
+            return Activation(bytes(48), 7, (), (), Attestation(b"", b""))
         stuck.set()
         await asyncio.Event().wait()
         raise AssertionError
 
-    service = host.connected._services._channels[Channel.CONTROL]
-    methods = tuple((op, never if op.name == "activate" else method) for op, method in service.methods)
-    host.connected._services._channels[Channel.CONTROL] = service._replace(methods=methods)
-    pushing_now = asyncio.ensure_future(send(client))
+    client = await make_client()
+    await make_host(client, activate=activate)
+    await until(lambda: client._enclave is not None)
+    first = asyncio.ensure_future(send(client))
     await stuck.wait()
     with pytest.raises(CallError, match="another push to this enclave is under way") as refused:
         await send(client)
     assert refused.value.code is Code.CONFLICT
-    pushing_now.cancel()
-    await asyncio.gather(pushing_now, return_exceptions=True)
-    host.connected._services._channels[Channel.CONTROL] = service
-    assert (await send(client)).started == ("0",)
+    first.cancel()
+    await asyncio.gather(first, return_exceptions=True)
+    assert (await send(client)).revision == 7
 
 
 async def test_a_chunk_that_was_changed_on_the_way_is_refused(

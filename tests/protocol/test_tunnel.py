@@ -6,7 +6,7 @@ May not: open a socket. Rule: RFC 9110 section 9.3.6.
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tea.protocol.tunnel import (
@@ -36,6 +36,7 @@ def test_a_request_comes_out_as_it_went_in() -> None:
     assert rest == b"\x16\x03\x01"
 
 
+@settings(deadline=None)
 @given(st.data())
 def test_an_opening_is_the_same_however_it_is_split(data: st.DataObject) -> None:
     whole = request_to(TARGET) + b"behind"
@@ -51,6 +52,7 @@ def test_an_opening_is_the_same_however_it_is_split(data: st.DataObject) -> None
     assert head[1] + whole[sent:] == b"behind"
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=2000))
 def test_any_bytes_are_an_opening_or_a_tunnel_error(data: bytes) -> None:
     try:

@@ -17,12 +17,14 @@ from Crypto.Cipher import PKCS1_OAEP
 from Crypto.Hash import SHA256
 from Crypto.PublicKey import RSA
 from Crypto.Signature import pss
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from tea.protocol.errors import CallError, Code
 from tea.providers.base import Call
 from tea.providers.crypto import Crypto, Handle, Ss58Address, limits, symmetric
 from tea.providers.crypto.algorithms import ALGORITHMS, DRAWN, SEEDED, VERIFIERS
-from tea.providers.testing import InMemoryServices, invoke, start_provider
+from tea.providers.testing import InMemoryServices, SimulatedAttester, invoke, start_provider
+from tea.trust.sealing import seal
 
 ALICE = Call(caller="alice")
 BOB = Call(caller="bob")
@@ -48,8 +50,31 @@ async def refused(code: Code, crypto: Crypto, operation: str, *args: object, cal
     return caught.value
 
 
+def sealed_key(services: InMemoryServices, key: bytes = b"k" * 32, purpose: str = "key:ed25519") -> bytes:
+    """A key as `teactl secret seal --key ed25519` seals it for alice."""
+    attester = services.attester
+    assert isinstance(attester, SimulatedAttester)
+    return seal(attester.sealing_key.public, key, purpose=purpose, actor="alice", manifest_digest=attester.manifest)
+
+
+async def test_a_sealed_key_is_used_and_never_seen() -> None:
+    async with started() as (crypto, services):
+        handle = await invoke(crypto, "import_sealed", "ed25519", sealed_key(services), call=ALICE)
+        signature = await invoke(crypto, "sign", handle, b"m", call=ALICE)
+        Ed25519PrivateKey.from_private_bytes(b"k" * 32).public_key().verify(signature, b"m")
+        await refused(Code.UNTRUSTED, crypto, "import_sealed", "ed25519", sealed_key(services), call=BOB)
+        await refused(Code.UNTRUSTED, crypto, "import_sealed", "x25519", sealed_key(services))
+        await refused(Code.UNTRUSTED, crypto, "import_sealed", "ed25519", sealed_key(services, purpose="secret"))
+        await refused(Code.UNTRUSTED, crypto, "import_sealed", "ed25519", b"")
+        await refused(Code.INVALID, crypto, "import_sealed", "rsa-pss-2048", sealed_key(services))
+        await refused(Code.INVALID, crypto, "import_sealed", "ed25519", sealed_key(services, b"k" * 31))
+    async with started({"max_handles": 1}) as (crypto, services):
+        await invoke(crypto, "import_sealed", "ed25519", sealed_key(services), call=ALICE)
+        await refused(Code.EXHAUSTED, crypto, "import_sealed", "ed25519", sealed_key(services))
+
+
 async def test_every_operation_answers_over_the_wire() -> None:
-    async with started() as (crypto, _):
+    async with started() as (crypto, services):
 
         async def ask(operation: str, *args: object) -> Any:
             asked.add(operation)
@@ -78,6 +103,8 @@ async def test_every_operation_answers_over_the_wire() -> None:
         assert await ask("hmac_verify", secret, b"m", tag, "sha384") is True
         assert await ask("hmac_verify", secret, b"m", tag[:-1], "sha384") is False
         derived = await ask("hkdf", secret, b"info", b"salt", "chacha20-poly1305")
+        imported = await ask("import_sealed", "ed25519", sealed_key(services))
+        assert len(await ask("public_key", imported)) == 32
         assert len(await ask("hash", "sha256", b"")) == 32
         assert len(await ask("random", 300)) == 300
         shares = await ask("shamir_split", b"secret", 2, 3)
@@ -235,7 +262,7 @@ async def test_names_that_are_in_no_table_are_invalid() -> None:
             await refused(Code.INVALID, crypto, "hkdf", handle, b"", b"", name)
             await refused(Code.INVALID, crypto, "public_key", handle, name)
         await refused(Code.INVALID, crypto, "hkdf", handle, b"", b"", "p-256")
-        await refused(Code.NOT_FOUND, crypto, "import_sealed", b"")
+        await refused(Code.NOT_FOUND, crypto, "export", b"")
 
 
 @pytest.mark.parametrize(

@@ -66,6 +66,27 @@ class Adversary(Actor):
             return "refused"
 
     @operation
+    def repeat(self, seconds: float, name: str, arguments: list[object]) -> int:
+        """Do one of the others again and again; how often it was done."""
+        until, count = time.monotonic() + seconds, 0
+        while time.monotonic() < until:
+            getattr(self, name)(*arguments)
+            count += 1
+        return count
+
+    @operation
+    def churn(self) -> None:
+        bytearray(48 << 20)
+
+    @operation
+    def call_unread(self, link: str, count: int) -> None:
+        """Calls with large answers, of which none is read."""
+        number = getattr(self, link)._description.number
+        body = b"\\x91\\xc6" + (900_000).to_bytes(4, "big") + bytes(900_000)
+        for n in range(count):
+            self.raw(encode_frame(Frame(Kind.CALL, 0, 0, number, 1000 + n, 0, 0, body)))
+
+    @operation
     def alive(self) -> str:
         return "alive"
 
@@ -157,7 +178,7 @@ class Adversary(Actor):
 '''
 
 OPERATIONS = (
-    "call", "open_file", "python_fork", "thread", "load_library", "callback", "alive", "spin", "eat", "eat_natively",
+    "call", "open_file", "python_fork", "thread", "load_library", "callback", "repeat", "churn", "call_unread", "alive", "spin", "eat", "eat_natively",
     "raw", "flood_calls", "flood_messages", "flood_log", "link_number", "who_through_the_link", "hang",
     "answer_everything", "close_socket", "shut_socket", "be_stubborn",
 )  # fmt: skip

@@ -270,7 +270,7 @@ async def test_flooding_the_log(arena: Arena) -> None:
 
 
 async def test_flooding_with_calls(arena: Arena, until: Any) -> None:
-    await arena.attack("flood_calls", "echo", 6400)
+    await arena.attack("flood_calls", "echo", 640)
     await arena.enclave.logged("more calls in flight than its limit")
     assert arena.status().refused["more calls in flight than its limit"] > 0
     await until(lambda: arena.enclave.host.router.in_flight == 0)
@@ -278,11 +278,28 @@ async def test_flooding_with_calls(arena: Arena, until: Any) -> None:
 
 
 async def test_flooding_with_messages(arena: Arena, until: Any) -> None:
-    await arena.attack("flood_messages", "echo", 64_000)
+    await arena.attack("flood_messages", "echo", 1280)
     await until(lambda: not arena.supervisor("echo").group.ports[0].delivered)
     assert arena.enclave.host.status().dead_letters > 0
     assert any("EXHAUSTED" in what for what in arena.status().refused), "it is told whose messages were lost"
     await arena.enclave.logged("was refused the delivery of a message")
+    await arena.unharmed()
+
+
+async def test_flooding_without_end_is_not_read(arena: Arena, until: Any) -> None:
+    """Each refused frame costs the host something: after some in a second the worker is left unread for a while."""
+    await arena.attack("flood_calls", "echo", 640)
+    held = "more refused frames than it may send in a second"
+    assert arena.status().refused[held] > 0
+    await arena.enclave.logged(f"was refused {held}")
+    await until(lambda: arena.enclave.host.router.in_flight == 0)
+    await arena.unharmed()
+
+
+async def test_never_reading_answers(arena: Arena) -> None:
+    await arena.fatal("call_unread", "echo", 200)
+    assert "it does not read its answers" in (arena.status().last_error or "")
+    await arena.enclave.logged("it does not read its answers")
     await arena.unharmed()
 
 

@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tea.protocol.errors import CallError
@@ -215,6 +215,7 @@ def test_what_is_no_backup_is_refused() -> None:
         assert code_of(partial(parse_backup, wrong.encode())) == ContinuityCode.MALFORMED
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=300))
 def test_any_bytes_are_a_backup_or_a_continuity_error(data: bytes) -> None:
     try:

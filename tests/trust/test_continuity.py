@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tea.trust import cose
@@ -118,6 +118,7 @@ def test_a_fence_is_bounded() -> None:
     fence.admit("d", SLOT, 2, KEY)
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(1, 5), st.sampled_from([KEY, OTHER])), max_size=20))
 def test_a_fence_admits_one_holder_a_term_in_rising_order(claims: list[tuple[int, bytes]]) -> None:
     fence = Fence()

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tea.providers.nitro.kms import ber
@@ -92,6 +92,7 @@ def test_every_cut_is_refused(name: str) -> None:
             parse_envelope(whole[:size])
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=300))
 def test_any_bytes_are_an_envelope_or_a_cms_error(data: bytes) -> None:
     try:
@@ -100,6 +101,7 @@ def test_any_bytes_are_an_envelope_or_a_cms_error(data: bytes) -> None:
         pass
 
 
+@settings(deadline=None)
 @given(st.sampled_from(sorted(GOOD)), st.lists(st.tuples(st.integers(0, 6600), st.integers(0, 255)), max_size=4))
 def test_any_change_is_an_envelope_or_a_cms_error(name: str, changes: list[tuple[int, int]]) -> None:
     data = bytearray(vector(name))
