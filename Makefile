@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SECONDS ?= 30
 
-.PHONY: demo test lint types bench docs clean setup lock bundles
+.PHONY: demo test lint types bench docs clean setup lock bundles thespian-suite
 
 demo: $(VENV)/.parent  ## five simulated enclaves certify a chain's state and name the one that lies
 	$(BIN)/teactl demo
@@ -12,6 +12,9 @@ demo: $(VENV)/.parent  ## five simulated enclaves certify a chain's state and na
 test: $(VENV)/.dev  ## all tests, with branch coverage of the trust core and the protocol
 	$(BIN)/pytest --cov --cov-report=term:skip-covered
 	$(BIN)/coverage report --include='trust/*,protocol/*' --fail-under=95
+
+thespian-suite: $(VENV)/.dev  ## Thespian's own tests, from its source distribution, inside the workers of an enclave
+	TEA_THESPIAN_ALL=1 $(BIN)/pytest -s tests/runtime/test_thespian_suite.py
 
 lint: $(VENV)/.dev  ## ruff and the layer contracts
 	$(BIN)/ruff check .
@@ -56,3 +59,4 @@ clean:  ## what was made here; development keys in .tea stay
 	rm -rf $(VENV) build dist *.egg-info .coverage htmlcov .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis demo-out
 
 -include tests/fuzz/fuzz.mk
+-include enclave_image/image.mk

@@ -92,9 +92,11 @@ async def p99(made: BenchEnclave, seconds: float) -> float:
     return statistics.quantiles(taken, n=100)[98] * 1e6
 
 
-async def measure(rounds: int, seconds: float) -> dict[str, dict[str, float]]:
+async def measure(rounds: int, seconds: float, only: str) -> dict[str, dict[str, float]]:
     found: dict[str, dict[str, float]] = {}
     for name, attack in ATTACKS.items():
+        if only not in name:
+            continue
         async with enclave() as made:
             made.actor("neighbour", NEIGHBOUR, "Neighbour")
             made.actor("victim", NEIGHBOUR, "Neighbour")
@@ -122,10 +124,11 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.adversaries", description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=1.0, help="of each measurement")
+    parser.add_argument("--only", default="", help="attacks whose name has this in it")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args(argv)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        found = runner.run(measure(arguments.rounds, arguments.seconds))
+        found = runner.run(measure(arguments.rounds, arguments.seconds, arguments.only))
     worst = max(one["ratio"] for one in found.values())
     if arguments.json:
         print(json.dumps({"attacks": found, "worst_ratio": worst}, indent=2))

@@ -1,7 +1,7 @@
 """`python -m bench.chaos`: kill, pause and upgrade under load; every call must end in exactly one answer.
 
 May not: forgive: a call without an answer, one with two, a process or a descriptor left over is a failure, exit 1.
-Rule: docs/architecture.md, "Reliability"; the seed is printed, so that a run can be had again.
+Rule: docs/architecture.md, "Supervision"; the seed is printed, so that a run can be had again.
 """
 
 from __future__ import annotations

@@ -16,9 +16,9 @@ image-test: $(VENV)/.dev  ## builds in different folders give the same bytes; re
 	$(BIN)/pytest -m slow tests/enclave_image
 
 vm-tools: $(VSOCK_DEVICE)
-	@command -v qemu-system-x86_64 >/dev/null || $(APT) install -y --no-install-recommends qemu-system-x86 seabios
+	@command -v qemu-system-x86_64 >/dev/null || { $(APT) update && $(APT) install -y --no-install-recommends qemu-system-x86 seabios; }
 	@command -v gcc >/dev/null && test -e /usr/include/linux/vm_sockets.h \
-		|| $(APT) install -y --no-install-recommends gcc libc6-dev linux-libc-dev
+		|| { $(APT) update && $(APT) install -y --no-install-recommends gcc libc6-dev linux-libc-dev; }
 
 APT := $(if $(filter 0,$(shell id -u)),,sudo )apt-get -q
 

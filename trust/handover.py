@@ -48,6 +48,7 @@ class Keys(NamedTuple):
     prepared: bytes
     commit: bytes
     cancelled: bytes
+    abort: bytes
 
     def __repr__(self) -> str:
         return "Keys(...)"
@@ -163,8 +164,8 @@ def derive(secret: bytes, transcript: bytes) -> Keys:
     """The keys of one handover: HKDF-SHA256 of the sealed secret, salted with everything that was said before."""
     if len(secret) != 32:
         raise ContinuityError(ContinuityCode.MALFORMED, "a parcel's secret has 32 bytes")
-    okm = HKDF(hashes.SHA256(), 128, transcript, b"tea.continuity.v1").derive(secret)
-    return Keys(okm[:32], okm[32:64], okm[64:96], okm[96:])
+    okm = HKDF(hashes.SHA256(), 160, transcript, b"tea.continuity.v1").derive(secret)
+    return Keys(okm[:32], okm[32:64], okm[64:96], okm[96:128], okm[128:])
 
 
 def proof_of(key: bytes, transcript: bytes) -> bytes:

@@ -31,6 +31,7 @@ from .handover_messages import (
     MAX_STATE,
     NONCE_BYTES,
     PIECE_BYTES,
+    Abort,
     Cancelled,
     Challenge,
     Commit,
@@ -175,6 +176,17 @@ class HolderSide:
             # It went on by itself, or a ticket has made another the holder: this receiver has no commit and gets none.
             return Cancelled(proof_of(self._keys.cancelled, self._transcript)).encode()
         return Commit(proof_of(self._keys.commit, self._transcript)).encode()
+
+    def aborted(self, message: bytes) -> bool:
+        """The receiver cannot take it in: whether this enclave went on by that; False when it had done so before."""
+        if self._keys is None or self.copy:
+            raise ContinuityError(ContinuityCode.STATE, "nothing was handed over that could be given up")
+        if not hmac.compare_digest(Abort.parse(message).proof, proof_of(self._keys.abort, self._transcript)):
+            raise ContinuityError(ContinuityCode.PROOF, "this does not come from the receiver of this handover")
+        if self._tenure.role is not Role.HANDING:
+            return False
+        self.resume()
+        return True
 
     def expired(self, now_ms: int) -> bool:
         """Whether the receiver has had its time. `resume` is then the host's to call."""

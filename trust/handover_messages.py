@@ -171,6 +171,14 @@ class Prepared(Message):
 
 
 @dataclass(frozen=True, slots=True)
+class Abort(Message):
+    """Receiver to holder: I cannot take it in; go on."""
+
+    tag = "tea.continuity-abort.v1"
+    proof: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Commit(Message):
     """Holder to receiver: I have retired; you are the holder."""
 

@@ -32,6 +32,7 @@ from .handover_messages import (
     MAX_STATE,
     NONCE_BYTES,
     PIECE_BYTES,
+    Abort,
     Cancelled,
     Challenge,
     Commit,
@@ -174,7 +175,7 @@ class ReceiverSide:
 
     def prepared(self) -> bytes:
         """Say that everything is here. From now on only the holder's answer decides: send it until one comes."""
-        if self._keys is None or self._copy:
+        if self._keys is None or self._copy or self._tenure.role not in (Role.RECEIVING, Role.PREPARED):
             raise ContinuityError(ContinuityCode.STATE, "nothing was received that could be committed")
         if self._tenure.role is Role.RECEIVING:
             self.state()
@@ -202,10 +203,13 @@ class ReceiverSide:
             self._tenure.step(Step.CANCELLED, self._term)
         return commits
 
-    def failed(self) -> None:
-        """Give up before `prepared`. Afterwards only the holder can."""
+    def failed(self) -> bytes | None:
+        """Give up before `prepared`; afterwards only the holder can. The Abort to send, when a parcel was opened."""
         self._tenure.step(Step.KEPT if self._had_copy else Step.FAILED)
         self._state.clear()
+        if self._keys is None or self._copy:
+            return None
+        return Abort(proof_of(self._keys.abort, self._transcript)).encode()
 
     @property
     def _transcript(self) -> bytes:

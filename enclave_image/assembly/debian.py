@@ -94,15 +94,28 @@ def fetch(package: Package, cache: Cache) -> Path:
     with tempfile.TemporaryDirectory(dir=cache.folder) as folder:
         wanted = f"{package.name}={package.version}"
         try:
-            _apt("apt-get", "download", wanted, folder=Path(folder))
+            _download(wanted, Path(folder), cache.folder.parent / "apt")
         except ImageError as error:
             raise ImageError(
                 ImageCode.PACKAGE,
-                f"{wanted} is not in the cache and not to be had ({error.sentence}): run apt-get update, or take what "
-                "there is with `teactl image lock` (other packages are another image)",
+                f"{wanted} is neither in the cache nor to be had ({error.sentence}): take what there is with "
+                "`teactl image lock` (other packages are another image)",
             ) from None
         fetched = next(iter(Path(folder).glob("*.deb")))
         return cache.keep(fetched.rename(fetched.with_name(name)), package.digest)
+
+
+def _download(wanted: str, folder: Path, own: Path) -> None:
+    """With the system's lists of packages; where those are old or missing, with lists of our own, which need no root."""
+    try:
+        _apt("apt-get", "download", wanted, folder=folder)
+    except ImageError:
+        lists, archives = own / "lists", own / "cache"
+        for one in (lists / "partial", archives / "archives" / "partial"):
+            one.mkdir(parents=True, exist_ok=True)
+        options = ("-o", f"Dir::State::lists={lists}", "-o", f"Dir::Cache={archives}", "-o", "APT::Sandbox::User=")
+        _apt("apt-get", *options, "update")
+        _apt("apt-get", *options, "download", wanted, folder=folder)
 
 
 def members(path: Path) -> Iterator[tuple[tarfile.TarInfo, BinaryIO | None]]:

@@ -58,7 +58,12 @@ class MemoryAttester(Protocol):
         speaker: tuple[str, bytes] | None = None,
         nonce: bytes | None = None,
         public_key: bytes | None = None,
+        on_behalf: tuple[str, bytes] | None = None,
     ) -> tuple[bytes, bytes]: ...
+
+    def manifest_for(self, actor: str, bundle: bytes) -> bytes | None: ...
+
+    def open_sealed(self, sealed: bytes, *, purpose: str, actor: str, bundle: bytes) -> bytes: ...
 
 
 class MemoryParent:
