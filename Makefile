@@ -24,7 +24,7 @@ lint: $(VENV)/.dev  ## ruff and the layer contracts
 types: $(VENV)/.dev  ## mypy --strict
 	$(BIN)/mypy
 
-bench: $(VENV)/.dev  ## benchmarks; the figures go to docs/performance.md by hand
+bench: $(VENV)/.bench  ## benchmarks; the figures go to docs/performance.md by hand
 	$(BIN)/python -m bench
 
 docs: $(VENV)/.dev  ## check that what the docs show is what runs
@@ -48,12 +48,17 @@ $(VENV)/.dev: $(VENV)/.parent requirements/dev.txt
 	$(PIP) --require-hashes --no-build-isolation -r requirements/dev.txt
 	touch $@
 
+$(VENV)/.bench: $(VENV)/.dev requirements/bench.txt
+	$(PIP) --require-hashes --no-build-isolation -r requirements/bench.txt
+	touch $@
+
 COMPILE := uv pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate --no-emit-package tea-runtime
 lock:  ## write the locks anew from pyproject.toml (needs uv)
 	$(COMPILE) -o requirements/build.txt requirements/build.in
 	$(COMPILE) -o requirements/enclave.txt requirements/enclave.in
 	$(COMPILE) -o requirements/parent.txt requirements/parent.in
 	$(COMPILE) -o requirements/dev.txt requirements/dev.in
+	$(COMPILE) -o requirements/bench.txt requirements/bench.in
 
 clean:  ## what was made here; development keys in .tea stay
 	rm -rf $(VENV) build dist *.egg-info .coverage htmlcov .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis demo-out

@@ -106,7 +106,7 @@ def fetch(package: Package, cache: Cache) -> Path:
 
 
 def _download(wanted: str, folder: Path, own: Path) -> None:
-    """With the system's lists of packages; where those are old or missing, with lists of our own, which need no root."""
+    """With the system's lists of packages; where those are old or missing, with our own, which need no root."""
     try:
         _apt("apt-get", "download", wanted, folder=folder)
     except ImageError:

@@ -52,7 +52,7 @@ def test_development_approvers_are_the_same_everywhere_and_readable(tmp_path: Pa
     text = insecure_development_approvers().to_yaml()
     (tmp_path / "approvers.yaml").write_text(text)
     assert read_approvers(tmp_path / "approvers.yaml") == insecure_development_approvers()
-    assert insecure_development_key().public.text == "ed25519:J0QFoWkPTkgOvjPCdZPlAP/SCuZuFLS7ZFPfcHnBd3U="
+    assert insecure_development_key().public.text == "ed25519:aaEU8bfI1eAXn3s+sbZyRGkVxhsHnzklXb1umeu40/0="
 
 
 def test_a_kernel_of_one_s_own_is_for_nitro(tmp_path: Path) -> None:
