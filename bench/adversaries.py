@@ -40,6 +40,7 @@ LINKS = f"""
   - {{from: parent, to: victim, operations: [echo]}}
   - {{from: parent, to: {NAME}, operations: [{", ".join(OPERATIONS)}]}}
   - {{from: {NAME}, to: victim, operations: [echo, who]}}
+  - {{from: {NAME}, to: kvp, operations: [get]}}
 """
 # One round of an attack; it is begun anew until the measurement is over.
 Attack = Callable[[BenchEnclave], Awaitable[object]]
@@ -65,6 +66,7 @@ ATTACKS: dict[str, Attack] = {
     "eats memory": repeated("churn"),
     "floods its log": repeated("flood_log", 64),
     "floods another with calls": repeated("flood_calls", "victim", 640),
+    "floods a provider": repeated("flood_calls", "kvp", 640),
     "floods another with messages": repeated("flood_messages", "victim", 640),
     "guesses links": repeated("raw", GUESSES),
     "malformed frames": operation("raw", b"\xff" * 4096),
@@ -100,7 +102,7 @@ async def measure(rounds: int, seconds: float, only: str) -> dict[str, dict[str,
         async with enclave() as made:
             made.actor("neighbour", NEIGHBOUR, "Neighbour")
             made.actor("victim", NEIGHBOUR, "Neighbour")
-            made.actor(NAME, SOURCE, ENTRY, asks={"victim": ("echo", "who")}, fields=FIELDS)
+            made.actor(NAME, SOURCE, ENTRY, asks={"victim": ("echo", "who"), "kvp": ("get",)}, fields=FIELDS)
             await made.push(LINKS)
             await p99(made, 0.2)
             peace, war = [], []

@@ -104,19 +104,25 @@ def source_files(folder: Path, source: BundleSource) -> dict[str, bytes]:
     """The files that go in, by their name in the archive. Raises `Refusal` when there are none, or one is a link out of
     the folder.
     """
-    files: dict[str, bytes] = {}
     inside = folder.resolve()
-    for pattern in source.include:
-        for path in _matches(folder, pattern):
-            name = path.relative_to(folder)
-            if not path.is_file() or _is_left_out(name):
-                continue
-            if not path.resolve().is_relative_to(inside):
-                raise Refusal(f"{path} is a link to {path.resolve()}, expected a file below {folder}: copy it there")
-            files[name.as_posix()] = read_bytes(path, "source file", MAX_TOTAL)
+    files: dict[str, bytes] = {}
+    for path in source_paths(folder, source):
+        if not path.resolve().is_relative_to(inside):
+            raise Refusal(f"{path} is a link to {path.resolve()}, expected a file below {folder}: copy it there")
+        files[path.relative_to(folder).as_posix()] = read_bytes(path, "source file", MAX_TOTAL)
     if not files:
         raise Refusal(f"{folder}: found no file that matches {', '.join(source.include)}, expected at least one")
     return files
+
+
+def source_paths(folder: Path, source: BundleSource) -> list[Path]:
+    """Where the files that go in are; nothing is read. Raises `Refusal` on a pattern that is none."""
+    return [
+        path
+        for pattern in source.include
+        for path in _matches(folder, pattern)
+        if path.is_file() and not _is_left_out(path.relative_to(folder))
+    ]
 
 
 def _matches(folder: Path, pattern: str) -> Iterable[Path]:

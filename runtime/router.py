@@ -176,9 +176,11 @@ class Router:
             return
         self.figures.calls += 1
         port.outgoing.add(correlation)
+        port.calls_at_once += 1
         try:
-            if len(port.outgoing) > port.in_flight_limit:
-                port.refused_frame("more calls in flight than its limit", len(frame.body))
+            # What came in one piece was sent before any of it was answered, however fast a provider answers.
+            if len(port.outgoing) > port.in_flight_limit or port.calls_at_once > 2 * port.in_flight_limit:
+                port.refused("more calls in flight than its limit")
                 raise CallError(
                     Code.EXHAUSTED,
                     f"{port.name} has {port.in_flight_limit} calls in flight, its limit: wait for answers first",
@@ -189,16 +191,17 @@ class Router:
             else:
                 self._call_actor(port, frame, grant, chain)
         except CallError as error:
+            port.spent(len(frame.body))
             self._finish(port, correlation, Kind.ERROR, error.encode())
 
     def _granted(self, port: WorkerPort, frame: Frame) -> tuple[Grant, tuple[str, ...]]:
         """The grant that a frame names, and who stands behind it. Raises `CallError`."""
         grant = port.links.get(frame.link)
         if grant is None:
-            port.refused_frame("a link that it was not given", len(frame.body))
+            port.refused("a link that it was not given")
             raise CallError(Code.DENIED, f"{port.name} has no link {frame.link}", link=frame.link)
         if frame.operation >= len(grant.operations):
-            port.refused_frame(f"an operation that its link to {grant.target} does not have", len(frame.body))
+            port.refused(f"an operation that its link to {grant.target} does not have")
             raise CallError(
                 Code.DENIED,
                 f"{port.name} has no operation {frame.operation} on its link to {grant.target}",
@@ -209,7 +212,7 @@ class Router:
         if frame.cause:
             cause = port.delivered.get(frame.cause)
             if cause is None:
-                port.refused_frame("a cause that it was not given", len(frame.body))
+                port.refused("a cause that it was not given")
                 raise CallError(Code.DENIED, f"{port.name} names a cause that it was not given", cause=frame.cause)
             chain = (cause.caller, *cause.chain)
             if len(chain) > MAX_CHAIN:
@@ -322,7 +325,8 @@ class Router:
             )
         except CallError as error:
             self.figures.dead_letters += 1
-            port.refused_frame(f"the delivery of a message ({error.code.name}: {error.sentence})", len(frame.body))
+            port.spent(len(frame.body))
+            port.refused(f"the delivery of a message ({error.code.name}: {error.sentence})")
 
     # -- calls from the host -----------------------------------------------------------------------------------
 

@@ -78,6 +78,9 @@ class WorkerPort(asyncio.Protocol):
         self._log_lines = 0
         self._log_dropped = 0
         self._debt = Debt()
+        self.calls_at_once = 0
+        """Calls in what was read last. An actor within its limit has at most that many, and as many whose answers were
+        under way when it sent them."""
         self._held: list[Frame] = []
         """Frames that wait until the worker's debt is forgiven; it is not read meanwhile."""
 
@@ -92,6 +95,7 @@ class WorkerPort(asyncio.Protocol):
         except FrameError as error:
             self.violation(f"a malformed frame: {error}")
             return
+        self.calls_at_once = 0
         if self.unsent > UNREAD_LIMIT:
             self.violation(f"it does not read its answers: {UNREAD_LIMIT >> 20} MiB wait")
         elif self._held:
@@ -229,10 +233,9 @@ class WorkerPort(asyncio.Protocol):
         if self.group.refusals.count(what):
             self._note(self, "warning", f"{self.name}#{self.replica} was refused {what}")
 
-    def refused_frame(self, what: str, size: int) -> None:
-        """One of its frames, with a body of `size` bytes, came to nothing."""
+    def spent(self, size: int) -> None:
+        """One of its frames, with a body of `size` bytes, came to nothing: the host's time for such is bounded."""
         self._debt.add(REFUSED_FRAME + (size >> 10), time.monotonic())
-        self.refused(what)
 
     def violation(self, what: str) -> None:
         """The worker broke the protocol: cut it off. The supervisor sees the loss and kills the process."""

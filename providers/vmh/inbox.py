@@ -6,6 +6,9 @@ Rule: docs/architecture.md, "Providers"; `tea.protocol.channels.PeersInbox` is t
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+from typing import Final
+
 import msgspec
 
 from tea.protocol.channels import Facade, PeersInbox
@@ -13,6 +16,10 @@ from tea.protocol.errors import CallError, Code
 
 from ..base import Services
 from ..subscriptions import Subscriptions, require_size, require_topic
+
+HOST: Final = "host"
+HostHandler = Callable[[str, bytes], Awaitable[bytes]]
+"""(the sender by the parents' word, body) -> answer. Raises `CallError`."""
 
 
 class Inbox(PeersInbox):
@@ -36,6 +43,11 @@ class Inbox(PeersInbox):
         self._answered = 0
         self._dead = 0
         self._refused = 0
+        self._host: dict[str, HostHandler] = {}
+
+    def serve_host(self, topic: str, handler: HostHandler) -> None:
+        """Let the host itself answer requests for `host` on a topic: no actor can have that name."""
+        self._host[require_topic(topic)] = handler
 
     def figures(self) -> dict[str, int]:
         """Counts since the host started."""
@@ -57,7 +69,9 @@ class Inbox(PeersInbox):
         self._dead += 1
 
     async def answer(self, sender: str, actor: str, topic: str, body: bytes) -> bytes:
-        """Ask a subscribed actor. NOT_FOUND when it is not subscribed, EXHAUSTED when too many wait."""
+        """Ask a subscribed actor, or the host. NOT_FOUND when it is not subscribed, EXHAUSTED when too many wait."""
+        if actor == HOST:
+            return await self._answer_as_host(sender, topic, body)
         self._require_message(sender, topic, body)
         one = next(self._subscriptions.in_turn(topic, actor), None)
         if one is None:
@@ -84,6 +98,24 @@ class Inbox(PeersInbox):
             limit = self._max_body
             self._services.log("error", "an answer to another enclave is too large", actor=actor, limit=limit)
             raise CallError(Code.INTERNAL, f"the actor answered more than {limit} bytes", limit=limit)
+        self._answered += 1
+        return answer
+
+    async def _answer_as_host(self, sender: str, topic: str, body: bytes) -> bytes:
+        # The sender may be a new enclave of this very slot: a name is no proof anyway, its attestation is.
+        handler = self._host.get(topic)
+        if handler is None:
+            self._dead += 1
+            raise CallError(Code.NOT_FOUND, "the host answers nothing on this topic here")
+        require_size("the message", body, self._max_body)
+        if self._answering >= self._max_answers:
+            self._refused += 1
+            raise CallError(Code.EXHAUSTED, "too many requests of other enclaves wait here", limit=self._max_answers)
+        self._answering += 1
+        try:
+            answer = await handler(sender, body)
+        finally:
+            self._answering -= 1
         self._answered += 1
         return answer
 

@@ -18,7 +18,7 @@ from tea.protocol.operations import operation
 
 from ..base import Call, Config, Provider, Services
 from ..subscriptions import Subscription, Subscriptions, require_operation, require_size, require_topic
-from .inbox import Inbox, NoFacade
+from .inbox import HostHandler, Inbox, NoFacade
 
 MAX_TIMEOUT: Final = 120.0
 """Seconds that a request may wait."""
@@ -58,6 +58,12 @@ class Vmh(Provider[VmhConfig]):
         self._inbox = Inbox(services, self._subscriptions, config.max_body, config.answers, config.answer_seconds)
         services.parent.serve(Channel.PEERS, PeersInbox, self._inbox)
         services.parent.serve(Channel.FACADE, Facade, NoFacade())
+
+    def serve_host(self, topic: str, handler: HostHandler) -> None:
+        """Answer other enclaves' requests for the host itself on a topic; for the host alone, after `start`."""
+        if self._inbox is None:
+            raise RuntimeError("vmh is not started yet")
+        self._inbox.serve_host(topic, handler)
 
     async def forget(self, actor: str) -> None:
         self._subscriptions.drop_actor(actor)

@@ -23,7 +23,7 @@ import msgspec
 
 from tea.protocol.context import split_context
 from tea.protocol.errors import CallError, Code
-from tea.protocol.frame import MAX_BODY, Frame, FrameDecoder, FrameError, Kind, encode_frame
+from tea.protocol.frame import HEADER, Frame, FrameDecoder, FrameError, Kind, encode_frame
 from tea.sdk import binding
 from tea.sdk.system import LoadError, System
 from tea.trust.bundle import Issuer, verify_bundle
@@ -33,7 +33,10 @@ from .wire import CONTROL_LINK, MAX_LOG_LINE, LogLine, Ready, Welcome
 
 CALL_SECONDS: Final = 30.0
 """How long a call waits that says nothing else: no callee can hold its caller for ever."""
-_READ: Final = 256 * 1024
+_READ: Final = 32 * 1024
+"""Bytes asked for at once: a larger buffer is mapped and unmapped by the C library at every read."""
+_CALL: Final = int(Kind.CALL)
+_REPLY: Final = int(Kind.REPLY)
 
 
 class _ActorExited(Exception):
@@ -69,14 +72,17 @@ class WorkerLoop:
         return functools.partial(self._finish, self._begin(link, operation, body, timeout))
 
     def _begin(self, link: int, operation: int, body: bytes, timeout: float | None) -> int:
-        self._next_call = (self._next_call % 0xFFFFFFFF) + 1
+        correlation = self._next_call = self._next_call % 0xFFFFFFFF + 1
         seconds = CALL_SECONDS if timeout is None else timeout
         if self._deadline_at is not None:
             # Nobody waits for this answer longer than the caller of the call in hand does.
             seconds = min(seconds, self._deadline_at - time.monotonic())
         deadline = max(1, min(0xFFFFFFFF, int(seconds * 1000)))
-        self._send(Frame(Kind.CALL, 0, operation, link, self._next_call, self._cause, deadline, body))
-        return self._next_call
+        # The path that has to be short: no Frame is made. The link has checked the size of the arguments.
+        self._socket.sendall(
+            HEADER.pack(len(body), _CALL, 0, operation, link, correlation, self._cause, deadline) + body
+        )
+        return correlation
 
     def _finish(self, correlation: int) -> bytes:
         while True:
@@ -183,14 +189,18 @@ class WorkerLoop:
                 name = self._operations[frame.operation]
             except IndexError:
                 raise CallError(Code.NOT_FOUND, f"{welcome.identity.name} has no operation {frame.operation}") from None
+            # At most MAX_BODY bytes: `dispatch` refuses larger results.
             result = binding.dispatch(system.instance, name, arguments, invocation)
-            answer = Frame(Kind.REPLY, correlation=frame.correlation, body=result)
+            answer = None
         except CallError as error:
             answer = Frame(Kind.ERROR, correlation=frame.correlation, body=error.encode())
         if frame.kind is Kind.CALL:
-            self._send_answer(answer)
+            if answer is None:
+                self._socket.sendall(HEADER.pack(len(result), _REPLY, 0, 0, 0, frame.correlation, 0, 0) + result)
+            else:
+                self._send(answer)
         else:
-            if answer.kind is Kind.ERROR:
+            if answer is not None:
                 self.log(
                     "warning", f"a message to {self._operation_name(frame.operation)} failed: {error_text(answer)}"
                 )
@@ -205,14 +215,6 @@ class WorkerLoop:
         return self._operations[number] if number < len(self._operations) else f"operation {number}"
 
     # -- frames ------------------------------------------------------------------------------------------------
-
-    def _send_answer(self, answer: Frame) -> None:
-        if len(answer.body) > MAX_BODY:
-            error = CallError(
-                Code.EXHAUSTED, f"the result has {len(answer.body)} bytes, at most {MAX_BODY} fit: answer in pages"
-            )
-            answer = Frame(Kind.ERROR, correlation=answer.correlation, body=error.encode())
-        self._send(answer)
 
     def _send(self, frame: Frame) -> None:
         try:

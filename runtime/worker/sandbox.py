@@ -199,7 +199,6 @@ def _not_dumpable(plan: Confinement) -> str:
 def _limits(plan: Confinement) -> str:
     limits = resource.setrlimit
     limits(resource.RLIMIT_CORE, (0, 0))
-    prctl(41, 1)
     limits(resource.RLIMIT_FSIZE, (0, 0))
     space = plan.base_bytes + plan.memory_bytes
     limits(resource.RLIMIT_AS, (space, space))

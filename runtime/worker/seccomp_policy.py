@@ -32,8 +32,9 @@ def _names(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-# MADV_MERGEABLE is missing: which of one's pages the kernel merges with others' tells what those hold.
-_MADVISE: Final = (0, 1, 2, 3, 4, 8, 14, 15)  # NORMAL to DONTNEED, FREE, HUGEPAGE, NOHUGEPAGE
+# MADV_MERGEABLE is missing: which of one's pages the kernel merges with others' tells what those hold. So is
+# MADV_HUGEPAGE: clearing one holds a core for as long as a neighbour's call takes.
+_MADVISE: Final = (0, 1, 2, 3, 4, 8, 15)  # NORMAL to DONTNEED, FREE, NOHUGEPAGE
 
 ALLOWED: Final = _names(
     "read write readv writev recvfrom sendto shutdown close lseek fstat "

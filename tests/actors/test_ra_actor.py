@@ -61,6 +61,7 @@ class Attester:
         speaker: tuple[str, bytes] | None = None,
         nonce: bytes | None = None,
         public_key: bytes | None = None,
+        on_behalf: tuple[str, bytes] | None = None,
     ) -> tuple[bytes, bytes]:
         if self.failing:
             raise CallError(Code.UNAVAILABLE, "the NSM is busy")
@@ -75,6 +76,12 @@ class Attester:
             body=body,
         )
         return self._nsm.attestation(statement.digest, nonce, public_key), statement.encode()
+
+    def manifest_for(self, actor: str, bundle: bytes) -> bytes | None:
+        return MANIFEST
+
+    def open_sealed(self, sealed: bytes, *, purpose: str, actor: str, bundle: bytes) -> bytes:
+        raise NotImplementedError("nothing is sealed to a slot of the rounds")
 
 
 class Relay:

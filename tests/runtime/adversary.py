@@ -82,8 +82,10 @@ class Adversary(Actor):
     def call_unread(self, link: str, count: int) -> None:
         """Calls with large answers, of which none is read."""
         number = getattr(self, link)._description.number
-        body = b"\\x91\\xc6" + (900_000).to_bytes(4, "big") + bytes(900_000)
+        self.kvp.set("big", bytes(900_000))
+        body = b"\\x91\\xa3big"
         for n in range(count):
+            time.sleep(0.001)
             self.raw(encode_frame(Frame(Kind.CALL, 0, 0, number, 1000 + n, 0, 0, body)))
 
     @operation
@@ -178,9 +180,9 @@ class Adversary(Actor):
 '''
 
 OPERATIONS = (
-    "call", "open_file", "python_fork", "thread", "load_library", "callback", "repeat", "churn", "call_unread", "alive", "spin", "eat", "eat_natively",
-    "raw", "flood_calls", "flood_messages", "flood_log", "link_number", "who_through_the_link", "hang",
-    "answer_everything", "close_socket", "shut_socket", "be_stubborn",
+    "call", "open_file", "python_fork", "thread", "load_library", "callback", "repeat", "churn", "call_unread", "alive",
+    "spin", "eat", "eat_natively", "raw", "flood_calls", "flood_messages", "flood_log", "link_number",
+    "who_through_the_link", "hang", "answer_everything", "close_socket", "shut_socket", "be_stubborn",
 )  # fmt: skip
 NAME = "adversary"
 ENTRY = "Adversary"

@@ -41,12 +41,13 @@ class Arena:
 
     async def open(self, limits: str = LIMITS) -> None:
         enclave = self.enclave
-        enclave.bundle(NAME, SOURCE, ENTRY, capabilities={"echo": ("echo", "who")})
+        enclave.bundle(NAME, SOURCE, ENTRY, capabilities={"echo": ("echo", "who"), "kvp": ("get", "set")})
         enclave.bundle("echo", ECHO, "Echo")
         links = [
             f"  - {{from: parent, to: {NAME}, operations: [{', '.join(OPERATIONS)}]}}",
             "  - {from: parent, to: echo, operations: [echo, who]}",
             f"  - {{from: {NAME}, to: echo, operations: [echo, who]}}",
+            f"  - {{from: {NAME}, to: kvp, operations: [get, set]}}",
         ]
         await enclave.push(enclave.manifest(links="\n".join(links), actors={NAME: limits}))
         self.neighbour = self.supervisor("echo").pids
@@ -296,8 +297,15 @@ async def test_flooding_without_end_is_not_read(arena: Arena, until: Any) -> Non
     await arena.unharmed()
 
 
+async def test_flooding_a_provider_that_answers_at_once(arena: Arena, until: Any) -> None:
+    await arena.attack("flood_calls", "kvp", 640)
+    assert arena.status().refused["more calls in flight than its limit"] > 0
+    await until(lambda: arena.enclave.host.router.in_flight == 0)
+    await arena.unharmed()
+
+
 async def test_never_reading_answers(arena: Arena) -> None:
-    await arena.fatal("call_unread", "echo", 200)
+    await arena.fatal("call_unread", "kvp", 200)
     assert "it does not read its answers" in (arena.status().last_error or "")
     await arena.enclave.logged("it does not read its answers")
     await arena.unharmed()

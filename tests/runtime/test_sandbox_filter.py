@@ -122,6 +122,7 @@ CALLS = [
     ("pkey_mprotect", (0, 4096, 1), USER_NOTIF),
     ("madvise", (0, 4096, 4), ALLOW),
     ("madvise", (0, 4096, 12), USER_NOTIF),  # MADV_MERGEABLE
+    ("madvise", (0, 4096, 14), USER_NOTIF),  # MADV_HUGEPAGE
     ("fcntl", (0, 3), ALLOW),
     ("fcntl", (0, 8), USER_NOTIF),  # F_SETOWN
     ("fcntl", (0, 10), USER_NOTIF),  # F_SETSIG

@@ -23,6 +23,7 @@ from tea.trust.handover import Approved, holder_body, verify_tenancy
 from tea.trust.handover_holder import HANDING_MS, HolderSide
 from tea.trust.handover_messages import (
     PIECE_BYTES,
+    Abort,
     Cancelled,
     Challenge,
     Commit,
@@ -141,6 +142,21 @@ def test_a_holder_goes_on_when_the_receiver_stays_away_and_the_late_one_becomes_
     assert exchange.receiver.committed(side.prepared(prepared)) is False
     assert new.tenure.role is Role.STANDBY
     assert old.tenure.serves
+
+
+def test_a_receiver_that_cannot_take_it_in_lets_the_holder_go_on_at_once() -> None:
+    old, new = holder(), Enclave()
+    exchange = Exchange(old, new)
+    exchange.take(exchange.parcel(exchange.request(exchange.challenge())))
+    side = exchange.holder
+    assert side is not None and not old.tenure.serves
+    assert code_of(lambda: side.aborted(Abort(bytes(32)).encode())) == ContinuityCode.PROOF
+    abort = exchange.receiver.failed()
+    assert abort is not None
+    assert side.aborted(abort) and old.tenure.serves
+    assert not side.aborted(abort)
+    assert new.tenure.role is Role.EMPTY
+    assert code_of(exchange.receiver.prepared) == ContinuityCode.STATE
 
 
 def test_a_holder_that_a_ticket_retired_commits_to_nobody() -> None:
@@ -381,15 +397,15 @@ def test_what_comes_out_of_order_is_refused() -> None:
     assert code_of(lambda: side.accept(b"", old.of_receiver, now_ms=NOW_MS)) == refused
     assert code_of(lambda: side.parcel(b"")) == refused
     assert code_of(lambda: side.prepared(b"")) == refused
+    assert code_of(lambda: side.aborted(b"")) == refused
     assert code_of(side.resume) == refused
 
 
+CARRIED = ["hello", "challenge", "request", "parcel", "piece", "prepared", "commit"]
+
+
 @settings(max_examples=25, deadline=None)
-@given(
-    st.sampled_from(["hello", "challenge", "request", "parcel", "piece", "prepared", "commit"]),
-    st.integers(0, 9999),
-    st.integers(1, 255),
-)
+@given(st.sampled_from(CARRIED), st.integers(0, 9999), st.integers(1, 255))
 def test_no_changed_message_makes_two_holders_or_loses_the_state(name: str, place: int, mask: int) -> None:
     def tamper(which: str, message: bytes) -> bytes:
         if which != name:
@@ -444,6 +460,7 @@ MESSAGES: list[Message] = [
     Contents(bytes(32), 2, 10, 1, bytes(48)),
     Fetch(4),
     Prepared(bytes(32)),
+    Abort(bytes(32)),
     Commit(bytes(32)),
     Cancelled(bytes(32)),
 ]

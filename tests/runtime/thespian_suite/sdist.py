@@ -45,7 +45,7 @@ class NotToBeHad(Exception):
 
 
 def sdist() -> bytes:
-    """The source distribution, from `build/` or the package index. Raises `NotToBeHad`, `ValueError` on another hash."""
+    """The source distribution, from `build/` or the index. Raises `NotToBeHad`, or `ValueError` on another hash."""
     if not KEPT.is_file():
         _download()
     data = KEPT.read_bytes()

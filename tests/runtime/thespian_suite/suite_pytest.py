@@ -125,7 +125,7 @@ def cases(function: Callable[..., object], namespace: dict[str, Any]) -> list[di
     waiting = list(inspect.signature(function).parameters)
     while waiting:
         name = waiting.pop()
-        used = namespace.get(name)
+        used: Any = namespace.get(name)
         if name in seen or not hasattr(used, "suite_params"):
             continue
         seen.add(name)

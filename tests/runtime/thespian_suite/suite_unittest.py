@@ -1,4 +1,4 @@
-"""The little of unittest that Thespian's tests use, for a worker, which does not offer it: goes into the suite's bundle."""
+"""The little of unittest that Thespian's tests use, for a worker, which has no unittest: goes into the bundle."""
 
 from __future__ import annotations
 
