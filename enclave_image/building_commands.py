@@ -16,7 +16,7 @@ from .assembly.approvers import insecure_development_approvers, read_approvers
 from .assembly.builder import BuildPlan, build_image
 from .assembly.platforms import Platform
 from .console import Json, emit
-from .eif.signer import FileSigner
+from .eif.signer import open_signer
 
 
 def register(app: typer.Typer) -> None:
@@ -32,15 +32,18 @@ def build(
     name: Annotated[str, typer.Option(help="The image's name, in its metadata.")] = "tea-runtime",
     kernel: Annotated[Path | None, typer.Option(help="nitro: a bzImage, instead of nitro-cli's.", exists=True)] = None,
     nsm_module: Annotated[Path | None, typer.Option(help="nitro: nsm.ko, instead of nitro-cli's.", exists=True)] = None,
-    key: Annotated[Path | None, typer.Option(help="Sign with this private key (PEM).", exists=True)] = None,
+    key: Annotated[str | None, typer.Option(help="Sign with this key: a PEM file, pkcs11:... or awskms:...")] = None,
     certificate: Annotated[Path | None, typer.Option(help="The key's certificate (PEM).", exists=True)] = None,
+    password_file: Annotated[
+        Path | None, typer.Option(help="File with the key's password, or the token's PIN.", exists=True)
+    ] = None,
     cache: Annotated[Path, typer.Option(help="Packages and wheels by hash.")] = Path(".tea/cache"),
     as_json: Json = False,
 ) -> None:
     """Build an image from Debian packages and wheels by hash: the same sources give the same bytes."""
     if (key is None) != (certificate is None):
         raise typer.BadParameter("give --key and --certificate together, or neither")
-    signer = FileSigner.from_files(key, certificate) if key is not None and certificate is not None else None
+    signer = open_signer(key, certificate, password_file) if key is not None and certificate is not None else None
     chosen = read_approvers(approvers) if approvers is not None else insecure_development_approvers()
     built = build_image(
         BuildPlan(out, platform, chosen, name, kernel, nsm_module, cache=cache.absolute(), signer=signer)

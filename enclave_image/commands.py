@@ -13,13 +13,13 @@ from typing import Annotated, Final
 
 import typer
 
-from . import building_commands
+from . import building_commands, enclave_commands
 from .console import Json, emit
 from .eif.compare import compare
 from .eif.describe import Description, describe_image
 from .eif.extract import extract as extract_image
 from .eif.reader import open_image
-from .eif.signer import FileSigner
+from .eif.signer import open_signer
 from .eif.verify import verify_image
 from .eif.writer import sign_image
 
@@ -30,8 +30,9 @@ _PCR: Final = re.compile(r"([0128])=([0-9a-fA-F]{96})")
 
 
 def register(root: typer.Typer) -> None:
-    """Add `image` to teactl."""
+    """Add `image` and `enclave` to teactl."""
     root.add_typer(app, name="image")
+    enclave_commands.register(root)
 
 
 @app.command()
@@ -71,15 +72,16 @@ def verify(
 @app.command()
 def sign(
     path: Image,
-    key: Annotated[Path, typer.Option(help="Private key, PEM, on P-256, P-384 or P-521.", exists=True)],
+    key: Annotated[str, typer.Option(help="Private key: a PEM file, pkcs11:... or awskms:KEY?region=...")],
     certificate: Annotated[Path, typer.Option(help="Its certificate, PEM.", exists=True)],
     out: Annotated[Path | None, typer.Option(help="Where to; the image itself by default.")] = None,
-    password_file: Annotated[Path | None, typer.Option(help="File with the key's password.", exists=True)] = None,
+    password_file: Annotated[
+        Path | None, typer.Option(help="File with the key's password, or the token's PIN.", exists=True)
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Sign an image, in the place of the signature that it has. Its PCR8 is then the certificate's."""
-    password = password_file.read_bytes().rstrip(b"\r\n") if password_file is not None else None
-    signer = FileSigner.from_files(key, certificate, password)
+    signer = open_signer(key, certificate, password_file)
     target = out or path
     sign_image(path, target, signer)
     with open_image(target) as image:

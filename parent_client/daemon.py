@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import dataclasses
 import signal
 import sys
 from collections.abc import Callable
@@ -18,6 +19,7 @@ import uvloop
 
 from tea.protocol.channels import Adapter, BlockChanges, Head
 from tea.protocol.errors import CallError, Code
+from tea.protocol.transport.address import Address
 
 from .client import RuntimeClient, unix_config
 from .release_relay import ReleaseRelay
@@ -50,6 +52,7 @@ def parser(prog: str) -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(prog=prog, description="the runtime client of one enclave")
     made.add_argument("--name", required=True, help="the enclave's name: its slot, where it has one")
     made.add_argument("--folder", type=Path, required=True, help="state and sockets")
+    made.add_argument("--enclave", type=_address, help="where the enclave dials: vsock:any:5005 on a parent instance")
     made.add_argument("--peer", action="append", default=[], type=_peer, metavar="NAME=FOLDER", help="repeat for each")
     made.add_argument("--chain", help="URL of an EVM node's JSON-RPC")
     made.add_argument("--watch", type=Path, help="JSON file: what of the chain is watched; touched accounts by default")
@@ -72,6 +75,8 @@ def run(arguments: argparse.Namespace, wrap: Wrap | None = None) -> int:
 
 async def _serve(arguments: argparse.Namespace, wrap: Wrap | None) -> None:
     config = unix_config(arguments.name, arguments.folder, dict(arguments.peer), arguments.chain)
+    if arguments.enclave is not None:
+        config = dataclasses.replace(config, enclave=arguments.enclave)
     release = ReleaseRelay(arguments.release) if arguments.release is not None else None
     loop = asyncio.get_running_loop()
     if arguments.chain is None:
@@ -104,6 +109,13 @@ def _end_on_signals(loop: asyncio.AbstractEventLoop, client: RuntimeClient) -> N
 
 def _say(level: str, sentence: str) -> None:
     print(f"{level}: {sentence}", file=sys.stderr, flush=True)  # noqa: T201 (its console)
+
+
+def _address(text: str) -> Address:
+    try:
+        return Address.parse(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _peer(text: str) -> tuple[str, Path]:

@@ -9,14 +9,24 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import logging
 import socket
-from collections.abc import Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
 from tea.protocol.transport.address import Address
-from tea.protocol.tunnel import OPENED, Opening, Target, TunnelError, parse_request, refusal
+from tea.protocol.tunnel import (
+    OPENED,
+    Opening,
+    Target,
+    TunnelError,
+    answer_with,
+    parse_request,
+    refusal,
+    wants_credentials,
+)
 
 _log: Final = logging.getLogger("tea.parent_client.tunnel")
 _BACKLOG: Final = 64
@@ -26,6 +36,10 @@ OPENING_SECONDS: Final = 5.0
 CONNECT_SECONDS: Final = 10.0
 IDLE_SECONDS: Final = 60.0
 """Seconds in which neither direction moves, after which a stream is cut."""
+
+
+Source = Callable[[], Awaitable[Mapping[str, str]]]
+"""Gives AccessKeyId, SecretAccessKey, perhaps Token and Expiration. Raises `LookupError` where there are none."""
 
 
 @dataclass
@@ -43,13 +57,17 @@ class Figures:
 
 
 class TunnelServer:
-    """Listens at an address for one enclave's tunnels. `allowed`: targets as `host:port`; nothing else is reached."""
+    """Listens at an address for one enclave's tunnels. `allowed`: targets as `host:port`; nothing else is reached.
+
+    `credentials`, where given, are what the enclave may ask for to sign requests to AWS.
+    """
 
     def __init__(
         self,
         address: Address,
         allowed: Iterable[str],
         *,
+        credentials: Source | None = None,
         max_streams: int = 32,
         idle: float = IDLE_SECONDS,
         opening: float = OPENING_SECONDS,
@@ -57,6 +75,7 @@ class TunnelServer:
         self.address = address
         self.allowed = frozenset(Target.parse(text) for text in allowed)
         self.figures = Figures()
+        self._credentials = credentials
         self._room = asyncio.Semaphore(max_streams)
         self._idle = idle
         self._opening = opening
@@ -114,6 +133,9 @@ class TunnelServer:
                 try:
                     async with asyncio.timeout(self._opening):
                         target, rest = await self._opened(enclave)
+                        if isinstance(target, bytes):
+                            await loop.sock_sendall(enclave, target)
+                            return
                     upstream = await self._connect(target)
                 except TunnelError as error:
                     self.figures.refused += error.status < 500
@@ -134,7 +156,8 @@ class TunnelServer:
             self.figures.open -= 1
             self._room.release()
 
-    async def _opened(self, enclave: socket.socket) -> tuple[Target, bytes]:
+    async def _opened(self, enclave: socket.socket) -> tuple[Target | bytes, bytes]:
+        """(where to, what came behind); or a whole answer, when it is no tunnel that was asked for."""
         loop = asyncio.get_running_loop()
         opening = Opening()
         while True:
@@ -143,10 +166,19 @@ class TunnelServer:
                 raise TunnelError(400, "the enclave closed before it said where to")
             if (head := opening.feed(data)) is not None:
                 break
+        if wants_credentials(head[0]) and self._credentials is not None:
+            return await self._offered(self._credentials), b""
         target = parse_request(head[0])
         if target not in self.allowed:
             raise TunnelError(403, f"{target} is not on this tunnel's list")
         return target, head[1]
+
+    @staticmethod
+    async def _offered(source: Source) -> bytes:
+        try:
+            return answer_with(json.dumps(dict(await source())).encode())
+        except LookupError as error:
+            raise TunnelError(404, f"the parent has no credentials: {error}") from None
 
     async def _connect(self, target: Target) -> socket.socket:
         loop = asyncio.get_running_loop()

@@ -19,6 +19,8 @@ _HOST: Final = re.compile(
 _REQUEST: Final = re.compile(r"CONNECT (\S{1,300}) HTTP/1\.1")
 _STATUS: Final = re.compile(r"HTTP/1\.[01] ([0-9]{3})(?: [\x20-\x7e]{0,200})?")
 
+CREDENTIALS_PATH: Final = "/credentials"
+"""What an enclave GETs instead of opening a tunnel, to learn the parent's AWS credentials."""
 OPENED: Final = b"HTTP/1.1 200 Connection Established\r\n\r\n"
 """The answer after which the stream is the target's."""
 
@@ -84,6 +86,16 @@ class Opening:
         except UnicodeDecodeError:
             raise TunnelError(400, "the opening is not ASCII") from None
         return lines, bytes(self._buffer[end + len(_END) :])
+
+
+def wants_credentials(lines: list[str]) -> bool:
+    """Whether the enclave asks for credentials, not for a tunnel."""
+    return lines[0] == f"GET {CREDENTIALS_PATH} HTTP/1.1"
+
+
+def answer_with(body: bytes) -> bytes:
+    """A whole answer with a JSON body, after which the parent closes."""
+    return f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
 
 
 def parse_request(lines: list[str]) -> Target:

@@ -20,7 +20,7 @@ import thespian.system.simpleSystemBase
 import thespian.system.sourceLoader
 from thespian.system.utilis import thesplog_control
 
-from . import binding
+from . import binding, source_lines
 from .actor import Actor
 from .mailbox import Mailbox
 
@@ -102,6 +102,7 @@ class System:
             raise guard.refusal
         if label not in self._base._sources:
             raise LoadError("the bundle's archive is no zip file")
+        source_lines.install(self._base._sources[label])
         return label
 
     def _create(self, actor_class: type[thespian.actors.Actor] | str, label: str | None) -> None:

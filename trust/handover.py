@@ -13,6 +13,7 @@ from typing import Final, NamedTuple, TypeVar
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
+from . import pcr
 from .approval import Approvers, verify_approval, verify_changes
 from .attestation import AttestationDocument, ChainCache, verify_document
 from .continuity import ContinuityCode, ContinuityError, Role, Tenure
@@ -109,7 +110,11 @@ def approved_policy(
         raise ContinuityError(
             ContinuityCode.APPROVAL, f"the other end's approvers are of epoch {current.epoch}, expected {least_epoch}"
         )
-    pcrs = {**own.pcrs, **_binding(manifest, slot)}
+    pcrs = dict(own.pcrs)
+    if binding := _binding(manifest, slot):
+        # The slot's place is the newer quorum's to say: by instance before, by role now, or the other way round.
+        pcrs = {index: values for index, values in pcrs.items() if index not in (pcr.ROLE_PCR, pcr.INSTANCE_PCR)}
+        pcrs |= binding
     return dataclasses.replace(
         own, pcrs=pcrs, manifests=(manifest.digest,), min_revision=manifest.revision, min_epoch=current.epoch
     )

@@ -56,6 +56,7 @@ def _signatures(crypto: Link, rows: Rows, made: list[str]) -> None:
         rows.works("verify", lambda good=good, bad=bad: expect((good(), bad()), (True, False)), algorithm)  # type: ignore[misc]
     rows.refuses("public_key", Code.NOT_FOUND, lambda: crypto.public_key("no such handle"))
     rows.refuses("sign", Code.NOT_FOUND, lambda: crypto.sign("no such handle", MESSAGE))
+    rows.refuses("import_sealed", Code.UNTRUSTED, lambda: crypto.import_sealed("ed25519", b"sealed by nobody" * 8))
     rows.refuses("verify", Code.INVALID, lambda: crypto.verify("ed25519", b"no key", MESSAGE, bytes(64)))
 
 

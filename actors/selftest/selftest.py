@@ -16,6 +16,7 @@ import kvp_checks
 import layer1_checks
 import log_checks
 import nitro_checks
+import secrets_checks
 import vmh_checks
 from rows import Row, Rows
 
@@ -31,6 +32,7 @@ CHECKS: dict[str, Callable[[Link, Rows], None]] = {
     "env": env_checks.check,
     "log": log_checks.check,
     "clock": clock_checks.check,
+    "secrets": secrets_checks.check,
 }
 
 

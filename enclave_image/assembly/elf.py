@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from ..eif.codes import ImageCode, ImageError
-from .tree import Tree
+from .tree import Entry, Tree
 
 _MAGIC: Final = b"\x7fELF\x02\x01"
 _PT_LOAD, _PT_DYNAMIC = 1, 2
@@ -70,7 +70,7 @@ def keep_needed_libraries(tree: Tree, folder: str, always: Iterable[str] = ()) -
         if entry.is_link:
             waiting.append(posixpath.normpath(posixpath.join(posixpath.dirname(path), entry.read().decode())))
             continue
-        for name in needed(_head(entry.read())):
+        for name in needed(_program(entry)):
             if name in bundled:
                 continue
             if f"{folder}/{name}" not in tree:
@@ -80,5 +80,10 @@ def keep_needed_libraries(tree: Tree, folder: str, always: Iterable[str] = ()) -
         tree.remove(path)
 
 
-def _head(data: bytes) -> bytes:
-    return data if data.startswith(_MAGIC) else b""
+def _program(entry: Entry) -> bytes:
+    """The bytes of a program; nothing of any other file, however large it is."""
+    if isinstance(entry.content, bytes):
+        return entry.content
+    with entry.content.open("rb") as file:
+        start = file.read(len(_MAGIC))
+        return start + file.read() if start == _MAGIC else b""

@@ -14,7 +14,7 @@ from typing import Final
 
 import cbor2
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
@@ -87,7 +87,13 @@ def verify_signature(one: ImageSignature, pcr0: bytes, offset: int | None = None
     Raises `ImageError`: SIGNATURE_FORMAT, CERTIFICATE, SIGNATURE.
     """
     # 1. The key: an elliptic curve that the format knows, in the certificate.
-    key = one.certificate.public_key()
+    try:
+        key = one.certificate.public_key()
+    except (ValueError, UnsupportedAlgorithm):
+        raise ImageError(
+            ImageCode.CERTIFICATE, "the signing certificate's key cannot be read: expected one on P-256, P-384 or P-521",
+            offset=offset,
+        ) from None  # fmt: skip
     if not isinstance(key, ec.EllipticCurvePublicKey) or key.curve.name not in ALGORITHMS:
         raise ImageError(
             ImageCode.CERTIFICATE, "the signing certificate's key is not on P-256, P-384 or P-521", offset=offset

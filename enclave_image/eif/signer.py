@@ -6,7 +6,9 @@ Rule: RFC 9053 section 2.1 (ECDSA with COSE); AWS, Nitro Enclaves user guide, "S
 
 from __future__ import annotations
 
+import base64
 import enum
+import importlib.metadata
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final, Protocol
@@ -15,6 +17,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
+
+from tea.trust import keys as trust
 
 from .codes import ImageCode, ImageError
 
@@ -34,6 +38,8 @@ class Algorithm(enum.Enum):
 
 ALGORITHMS: Final = {"secp256r1": Algorithm.ES256, "secp384r1": Algorithm.ES384, "secp521r1": Algorithm.ES512}
 """Curve to algorithm: the key decides, as AWS's tools do."""
+HELD: Final = ("pkcs11:", "awskms:")
+"""Keys that do not lie in a file."""
 
 
 class Signer(Protocol):
@@ -87,6 +93,50 @@ class FileSigner:
 
     def __repr__(self) -> str:
         return f"FileSigner({self._algorithm.name})"
+
+
+class HeldSigner:
+    """A P-384 key that its holder does not give away: a PKCS#11 token, a key management service."""
+
+    def __init__(self, holder: trust.Signer, certificate_pem: bytes) -> None:
+        """Raises `ImageError(SIGNER)` when the key is no P-384 key, or not that of the certificate."""
+        self._algorithm, self._certificate_pem = read_certificate(certificate_pem)
+        key = x509.load_pem_x509_certificate(certificate_pem).public_key()
+        if holder.public.algorithm != trust.P384 or not isinstance(key, ec.EllipticCurvePublicKey):
+            raise ImageError(ImageCode.SIGNER, "a held key that signs images is on P-384: make such a one")
+        point = key.public_bytes(serialization.Encoding.X962, serialization.PublicFormat.CompressedPoint)
+        if holder.public.text != f"{trust.P384}:{base64.b64encode(point).decode()}":
+            raise ImageError(ImageCode.SIGNER, "the certificate is of another key than the one held")
+        self._holder = holder
+
+    @property
+    def algorithm(self) -> Algorithm:
+        return self._algorithm
+
+    @property
+    def certificate_pem(self) -> bytes:
+        return self._certificate_pem
+
+    def sign(self, data: bytes) -> bytes:
+        return self._holder.sign(data)
+
+
+def open_signer(spec: str, certificate: Path, password_file: Path | None = None) -> Signer:
+    """The signer that `--key` names: a file, `pkcs11:...` (RFC 7512) or `awskms:KEY?region=...`.
+
+    Holders are found by entry point, since they are of a floor beside this one. Raises `ImageError(SIGNER)`, `OSError`,
+    and what the holder raises.
+    """
+    if not spec.startswith(HELD):
+        password = password_file.read_bytes().rstrip(b"\r\n") if password_file is not None else None
+        return FileSigner.from_files(Path(spec), certificate, password)
+    points = tuple(importlib.metadata.entry_points(group="tea.signers"))
+    if not points:
+        raise ImageError(
+            ImageCode.SIGNER, f"nothing here opens {spec.partition(':')[0]}: keys: install the parent's part"
+        )
+    holder: trust.Signer = points[0].load()(spec, password_file)
+    return HeldSigner(holder, certificate.read_bytes())
 
 
 def read_certificate(pem: bytes) -> tuple[Algorithm, bytes]:

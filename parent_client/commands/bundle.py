@@ -19,7 +19,9 @@ from tea.trust.claims import Claims
 from ..building import Built, read_bundle_file
 from ..building import build as build_bundle
 from ..console import Json, emit, say
+from ..files import write_whole
 from ..keys import development_key, read_private, read_public
+from ..stubs import stubs_of
 
 app = typer.Typer(help="Build, verify and inspect bundles.", no_args_is_help=True)
 
@@ -89,6 +91,18 @@ def inspect(path: Annotated[Path, typer.Argument(help="A bundle file.")], as_jso
         as_json,
         lambda console: say(console, f"NOT verified\n{_describe(bundle.claims, bundle.digest)}"),
     )
+
+
+@app.command()
+def stubs(
+    path: Annotated[Path, typer.Argument(help="A bundle file, or an actor's project (a folder with bundle.yaml).")],
+    out: Annotated[Path, typer.Option(help="The Python file to write.")],
+    as_json: Json = False,
+) -> None:
+    """Write typed Python clients of an actor, for other actors and for the parent. Its code is read, not run."""
+    text = stubs_of(path)
+    write_whole(out, text)
+    emit({"ok": True, "path": str(out)}, as_json, lambda console: say(console, str(out)))
 
 
 def _built(one: Built) -> dict[str, object]:

@@ -18,9 +18,10 @@ from tea.trust.pcr import instance_of
 from tea.trust.policy import Policy, parse_policy
 from tea.trust.statement import ACTOR_KINDS, MAX_BODY, MAX_STATEMENT, Kind
 
-from ..base import Call, Config, Provider
+from ..base import Call, Config, Provider, Services
 from .client import MAX_NONCE, NsmError
 from .device import MAX_RESPONSE
+from .secrets_by_kms import KmsConfig, KmsSecrets
 from .verification import Verdict, verify_evidence
 
 MAX_RANDOM: Final = 65536
@@ -34,6 +35,8 @@ class NitroConfig(Config, frozen=True):
 
     ra_actors: tuple[str, ...] = ("ra",)
     """Actors whose attestations may be of kind `ra`: contributions to rounds."""
+    kms: KmsConfig | None = None
+    """The AWS KMS key under which secrets of actors lie; None: `kms_decrypt` is UNAVAILABLE."""
 
 
 class Attested(msgspec.Struct, frozen=True):
@@ -74,9 +77,20 @@ class Nitro(Provider[NitroConfig]):
         self._attested = 0
         self._verified = 0
         self._refused = 0
+        self._kms: KmsSecrets | None = None
+
+    async def start(self, services: Services) -> None:
+        await super().start(services)
+        if self.config.kms is not None:
+            self._kms = KmsSecrets(self.config.kms, services)
+
+    async def stop(self) -> None:
+        if self._kms is not None:
+            self._kms.stop()
 
     def usage(self) -> dict[str, int]:
-        return {"attested": self._attested, "verified": self._verified, "refused": self._refused}
+        opened = 0 if self._kms is None else self._kms.opened
+        return {"attested": self._attested, "verified": self._verified, "refused": self._refused, "kms": opened}
 
     @operation
     async def attest(self, call: Call, body: bytes, nonce: bytes | None = None, kind: str = "actor") -> Attested:
@@ -168,6 +182,18 @@ class Nitro(Provider[NitroConfig]):
             raise
         self._verified += 1
         return verdict
+
+    @operation
+    async def kms_decrypt(self, call: Call, secret: str, ciphertext: bytes) -> bytes:
+        """A secret that AWS KMS keeps for this actor under the running manifest, at most 6,144 bytes encrypted.
+
+        `secret` is its name (1 to 128 printable ASCII characters). KMS opens it only for what it was encrypted for:
+        this secret, this actor, this manifest. DENIED with KMS's word as `reason`; INVALID on bad arguments; UNTRUSTED
+        when the answer is not KMS's; UNAVAILABLE when there is no way to it, or the manifest configures none.
+        """
+        if self._kms is None:
+            raise CallError(Code.UNAVAILABLE, "the manifest has no providers.nitro.kms: secrets of KMS need one")
+        return await self._kms.decrypt(call, secret, ciphertext)
 
     def _policy_of(self, slot: str) -> Policy:
         try:

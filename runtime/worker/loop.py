@@ -15,7 +15,6 @@ import select
 import socket
 import sys
 import time
-import traceback
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -24,7 +23,7 @@ import msgspec
 from tea.protocol.context import split_context
 from tea.protocol.errors import CallError, Code
 from tea.protocol.frame import HEADER, Frame, FrameDecoder, FrameError, Kind, encode_frame
-from tea.sdk import binding
+from tea.sdk import binding, source_lines
 from tea.sdk.system import LoadError, System
 from tea.trust.bundle import Issuer, verify_bundle
 from tea.trust.keys import PublicKey
@@ -158,7 +157,7 @@ class WorkerLoop:
             if isinstance(error, CallError | LoadError):
                 sentence += f": {error}"
             if welcome.traceback_to_log:
-                self.log("error", traceback.format_exc())
+                self.log("error", source_lines.shown(error))
             self._send(Frame(Kind.ERROR, body=CallError(Code.INTERNAL, sentence).encode()))
             return None
         self._operations = tuple(description.name for description in operations)
@@ -266,8 +265,9 @@ class _LogHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         text = record.getMessage()
         if record.exc_info and record.exc_info[1] is not None:
+            source_lines.remember(record.exc_info[1])  # Thespian formats it as well
             if self._tracebacks:
-                text += "\n" + "".join(traceback.format_exception(record.exc_info[1]))
+                text += "\n" + source_lines.shown(record.exc_info[1])
             else:
                 text += f" ({type(record.exc_info[1]).__name__})"
         self._loop.log(record.levelname.lower(), text)

@@ -15,7 +15,7 @@ from tea.protocol.operations import operation
 from tea.sdk import CallError, Code
 from tea.sdk.testing import Harness, run_actor
 
-PROVIDERS = ("kvp", "crypto", "nitro", "layer1", "intercom", "vmh", "env", "log", "clock")
+PROVIDERS = ("kvp", "crypto", "nitro", "layer1", "intercom", "vmh", "env", "log", "clock", "secrets")
 CONFIG: dict[str, dict[str, object]] = {
     "intercom": {"topics": {"selftest": {"publish": ["selftest"], "subscribe": ["selftest"]}}}
 }

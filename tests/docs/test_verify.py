@@ -192,7 +192,7 @@ def test_it_needs_cbor2_and_cryptography_alone(tmp_path: Path, simulated: Simula
 def test_the_use_that_the_page_shows_runs(tmp_path: Path, simulated: Simulated) -> None:
     (tmp_path / "verify.py").write_text(script("verify.py").replace(script("verify.py").split('"')[1], simulated.root))
     (tmp_path / "document.cbor").write_bytes(simulated.raw)
-    (tmp_path / "document.cbor.statement").write_bytes(SAID)
+    (tmp_path / "document.statement").write_bytes(SAID)
     values = "".join(f"pcr{index} = {value.hex()!r}\n" for index, value in IMAGE.items())
     code = f"import sys\nsys.path.insert(0, '')\n{values}" + script("use.py")
     ended = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=60)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime
 import hashlib
+import os
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -15,6 +16,10 @@ from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric import ed25519
 
+from tea.enclave_image.eif.codes import ImageError
+from tea.enclave_image.eif.describe import describe_image
+from tea.enclave_image.eif.reader import EifImage
+from tea.enclave_image.eif.verify import verify_image
 from tea.protocol.errors import CallError
 from tea.protocol.frame import FrameDecoder, FrameError
 from tea.trust import canonical, cose, nsm_cbor
@@ -191,6 +196,18 @@ def _decoded(pieces: list[bytes]) -> tuple[list[object], str | None]:
     return found, decoder.error
 
 
+def image(data: bytes) -> None:
+    """Enclave images: refused, or described as what they are; what verifies has a true CRC and no bytes to spare."""
+    with os.fdopen(os.memfd_create("image"), "w+b", buffering=0) as file, suppress(ImageError):
+        file.write(data)
+        opened = EifImage(file, Path("image"))
+        described = describe_image(opened)
+        assert len(described.pcrs()) in (3, 4)
+        verify_image(opened)
+        assert described.crc_holds
+        assert sum(12 + one.size for one in opened.sections) == len(data) - 548
+
+
 TARGETS: Final[Mapping[str, Callable[[bytes], None]]] = {
     one.__name__: one
     for one in (
@@ -207,6 +224,7 @@ TARGETS: Final[Mapping[str, Callable[[bytes], None]]] = {
         sealed,
         audit,
         frames,
+        image,
     )
 }
 _PINNED: Final = _pinned()

@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 
 from tea.parent_client.building import build
-from tea.parent_client.keys import PrivateKey
 from tea.parent_client.pinning import pin
 from tea.parent_client.project import new_project
 from tea.parent_client.refusal import Refusal
 from tea.trust.bundle import inspect_bundle
+from tea.trust.keys import PrivateKey
 from tea.trust.manifest import parse_manifest, require_grants
 
 

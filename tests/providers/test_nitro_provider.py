@@ -141,7 +141,7 @@ async def test_anothers_attestation_is_verified_against_a_policys_text() -> None
     assert verdict.timestamp == int(services.now() * 1000)
     assert sorted(verdict.pcrs) == list(range(19))
     assert not verdict.debug
-    assert nitro.usage() == {"attested": 1, "verified": 1, "refused": 0}
+    assert nitro.usage() == {"attested": 1, "verified": 1, "refused": 0, "kms": 0}
 
 
 async def test_a_slot_means_the_running_manifests_policy() -> None:
@@ -209,7 +209,7 @@ async def test_what_is_too_large_to_be_evidence_is_invalid_before_anything_is_pa
 
 
 async def test_actors_have_no_operation_that_extends_or_locks() -> None:
-    assert set(Nitro.operations()) == {"attest", "describe_pcrs", "module", "random", "verify"}
+    assert set(Nitro.operations()) == {"attest", "describe_pcrs", "kms_decrypt", "module", "random", "verify"}
 
 
 @pytest.mark.parametrize("config", [{"ra_actors": "ra"}, {"device": "/dev/nsm"}])

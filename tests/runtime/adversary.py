@@ -82,7 +82,7 @@ class Adversary(Actor):
     def call_unread(self, link: str, count: int) -> None:
         """Calls with large answers, of which none is read."""
         number = getattr(self, link)._description.number
-        self.kvp.set("big", bytes(900_000))
+        self.kvp.set("big", bytes(500_000))
         body = b"\\x91\\xa3big"
         for n in range(count):
             time.sleep(0.001)

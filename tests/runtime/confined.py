@@ -1,6 +1,6 @@
 """Runs a piece of code in a forked process with chosen layers of the sandbox on, and hands back what it found.
 
-May not: be used where threads run. Rule: docs/sandbox.md, "Each layer alone".
+May not: be used where threads run. Rule: docs/sandbox.md, "The layers".
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ SELECTED = (
     "or (attacking and (ptrace or unshare)) or closing_its_socket or eating_memory"
 )
 
-# Runs a command as an ordinary user. The interpreter may lie where only root looks (/root/...): then, in a mount
+# Runs a command as an ordinary user. The interpreter may lie where only root looks: then, in a mount
 # namespace of its own, the closed folder is covered by an open one that holds the interpreter alone.
 AS_USER = """
 import os, sys
@@ -67,7 +67,7 @@ def as_user(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 def test_an_ordinary_users_host_contains_its_adversaries(folder: Path) -> None:
     ended = as_user(
-        folder, "-m", "pytest", "tests/runtime/test_adversaries.py", "-k", SELECTED, "-p", "no:cacheprovider", "-q",
+        folder, "-P", "-m", "pytest", "tests/runtime/test_adversaries.py", "-k", SELECTED, "-p", "no:cacheprovider", "-q",
         "-p", "no:cov", f"--basetemp={folder / 'pytest'}",
     )  # fmt: skip
     if "cannot open" in ended.stderr:

@@ -40,6 +40,7 @@ from tea.trust.handover_messages import (
     unpack_state,
 )
 from tea.trust.handover_receiver import ReceiverSide
+from tea.trust.manifest import parse_manifest
 from tea.trust.policy import PolicyCode, PolicyError
 from tea.trust.sealing import SealingKey
 from tea.trust.statement import Kind
@@ -228,6 +229,18 @@ def test_an_enclave_of_an_older_revision_gets_nothing() -> None:
     exchange = Exchange(old, new)
     assert code_of(lambda: exchange.request(exchange.challenge())) == ContinuityCode.APPROVAL
     assert code_of(lambda: old.of_receiver(new.approved)) == ContinuityCode.APPROVAL
+
+
+def test_a_new_manifest_may_bind_the_slot_otherwise_and_only_to_that() -> None:
+    old = holder()
+    role = parse_manifest(
+        f"tea: manifest/1\ndeployment: d\nrevision: 2\nra: {{members: {{{SLOT}: {{pcr3: '{'03' * 48}'}}}}}}\n"
+    )
+    policy = old.of_receiver(approved(role))
+    assert policy.pcrs[3] == (b"\3" * 48,) and 4 not in policy.pcrs
+    assert all(policy.pcrs[index] == old.policy().pcrs[index] for index in range(3))
+    nowhere = parse_manifest("tea: manifest/1\ndeployment: d\nrevision: 2\n")
+    assert old.of_receiver(approved(nowhere)).pcrs == old.policy().pcrs
 
 
 def test_an_enclave_of_older_approvers_gets_nothing() -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from .client import DataKey, KmsClient
 from .cms import CmsCode, CmsError
+from .credentials import ParentCredentials
 from .errors import KmsCode, KmsError
 from .http import TlsTransport, Transport
 from .recipient import Attest, RecipientKey
@@ -23,6 +24,7 @@ __all__ = [
     "KmsClient",
     "KmsCode",
     "KmsError",
+    "ParentCredentials",
     "RecipientKey",
     "TlsTransport",
     "Transport",

@@ -27,10 +27,8 @@ def through(parent: Address) -> Dial:
 
     def dial(target: Target, seconds: float) -> socket.socket:
         deadline = time.monotonic() + seconds
-        sock = parent.make_socket()
+        sock = connected(parent, seconds)
         try:
-            _connect(sock, parent, deadline)
-            sock.settimeout(_left(deadline))
             sock.sendall(request_to(target))
             _read_answer(sock, deadline)
         except BaseException:
@@ -39,6 +37,19 @@ def through(parent: Address) -> Dial:
         return sock
 
     return dial
+
+
+def connected(parent: Address, seconds: float) -> socket.socket:
+    """A blocking stream to what the parent serves at an address, with `seconds` as its timeout. Raises `OSError`."""
+    deadline = time.monotonic() + seconds
+    sock = parent.make_socket()
+    try:
+        _connect(sock, parent, deadline)
+        sock.settimeout(_left(deadline))
+    except BaseException:
+        sock.close()
+        raise
+    return sock
 
 
 def direct(target: Target, seconds: float) -> socket.socket:

@@ -19,9 +19,9 @@ HOST = INIT + "init: [2.89] modules are loaded\r\ninit: [2.92] the host is proce
         (INIT, Stage.INIT, "up, mode vm, parent vsock:2:5005"),
         (HOST, Stage.HOST, "the host is process 87"),
         (
-            KERNEL + "[    1.0] Kernel panic - not syncing: No working init found.",
+            KERNEL + "[ 1.0] Kernel panic - not syncing: No init found.",
             Stage.PANIC,
-            "No working init found.",
+            "No init found.",
         ),
         (
             HOST + "[ 9.0] Kernel panic - not syncing: Attempted to kill init!",
@@ -31,8 +31,7 @@ HOST = INIT + "init: [2.89] modules are loaded\r\ninit: [2.92] the host is proce
         (INIT + "init: [3.26] missing module vsock.ko\n", Stage.MODULE, "missing module vsock.ko"),
         (INIT + "init: [3.26] module virtio.ko does not load\n", Stage.MODULE, "module virtio.ko does not load"),
         (
-            INIT
-            + "init: [4.00] FAILED: heartbeat: timed out\ninit: [4.01] end: the enclave could not boot (status 1)\n",
+            INIT + "init: [4.00] FAILED: heartbeat: timed out\ninit: [4.01] end: it could not boot (status 1)\n",
             Stage.FAILED,
             "heartbeat: timed out",
         ),
