@@ -266,6 +266,7 @@ _LIMITS: Final = {
     "in_flight": "calls that one replica may have made and not yet been answered",
     "kvp_bytes": "key-value memory, all replicas together, in bytes",
     "mailbox": "calls and messages that may wait for one replica",
+    "fuel": "instructions that one call of a wasm bundle may take ([wasm.md](wasm.md))",
 }
 _RESTART: Final = {
     "strategy": "what is restarted when a replica ends unasked: that replica",

@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from tea.sdk.interface import InterfaceError, read_interface
 from tea.trust import names
 from tea.trust.archive import MAX_TOTAL
 from tea.trust.bundle import MAX_BUNDLE, ClaimsInput, UnverifiedBundle, build_archive, build_bundle, inspect_bundle
-from tea.trust.claims import BundleCode, BundleError, SdkRange
+from tea.trust.claims import ENTRIES, BundleCode, BundleError, SdkRange, interface_of
 from tea.trust.keys import PrivateKey
 from tea.trust.manifest_yaml import read_yaml
 from tea.trust.schema import Field
@@ -44,6 +45,7 @@ class BundleSource:
     capabilities: dict[str, tuple[str, ...]] | None = None
     include: tuple[str, ...] = INCLUDE
     """Which files of the folder go in, as glob patterns; tests never do."""
+    kind: str = "python"
 
 
 @dataclass(frozen=True)
@@ -63,20 +65,24 @@ class Built:
 def read_source(path: Path) -> BundleSource:
     """Read a bundle.yaml. Raises `Refusal`, or `ManifestError` that names file, line, found, expected and the mend."""
     root = Field(read_yaml(read_text(path, DESCRIPTION), str(path)), "", str(path))
-    fields = root.mapping(("tea", "name", "version", "entry"), ("sdk", "capabilities", "include"))
+    fields = root.mapping(("tea", "name", "version", "entry"), ("kind", "sdk", "capabilities", "include"))
     fields["tea"].text(VERSION.__eq__, VERSION, mend=f"write `tea: {VERSION}`")
     capabilities = fields["capabilities"].entries(most=_MOST) if "capabilities" in fields else {}
+    kind = fields["kind"].choice(tuple(ENTRIES)) if "kind" in fields else "python"
+    pattern, words = ENTRIES[kind]
+    entry = fields["entry"].text(pattern.fullmatch, words)
     include = [one.text(_is_inside, "a pattern of files below this folder, such as **/*.py") for one in _items(fields)]
     return BundleSource(
         name=fields["name"].text(names.is_name, names.NAME_MEND),
         version=fields["version"].text(names.is_version, names.SEMVER_MEND),
-        entry=fields["entry"].text(names.ENTRY.fullmatch, "module:Class"),
+        entry=entry,
         sdk=fields["sdk"].text(_is_range, f"comparators such as {DEFAULT_SDK}") if "sdk" in fields else DEFAULT_SDK,
         capabilities={
             target: asked.set_of(lambda one: one.text(names.OPERATION.fullmatch, "an operation"), least=1, most=_MOST)
             for target, asked in capabilities.items()
         },
-        include=tuple(include) or INCLUDE,
+        include=tuple(include) or ((entry, interface_of(entry)) if kind == "wasm" else INCLUDE),
+        kind=kind,
     )
 
 
@@ -160,6 +166,7 @@ def build(description: Path, key: PrivateKey, out: Path, *, not_after: int | Non
     source = read_source(description)
     folder = description.parent
     files = source_files(folder, source)
+    _require_interface(description, source, files)
     claims = ClaimsInput(
         name=source.name,
         version=source.version,
@@ -168,6 +175,7 @@ def build(description: Path, key: PrivateKey, out: Path, *, not_after: int | Non
         capabilities=source.capabilities or {},
         sdk=source.sdk,
         not_after=not_after,
+        kind=source.kind,
     )
     try:
         data = build_bundle(build_archive(files), claims, key)
@@ -176,6 +184,18 @@ def build(description: Path, key: PrivateKey, out: Path, *, not_after: int | Non
     path = out / f"{source.name}-{source.version}{SUFFIX}"
     write_whole(path, data)
     return Built(path, hashlib.sha256(data).digest(), len(data), source)
+
+
+def _require_interface(description: Path, source: BundleSource, files: dict[str, bytes]) -> None:
+    if source.kind != "wasm":
+        return
+    for name in (source.entry, interface_of(source.entry)):
+        if name not in files:
+            raise Refusal(f"{description}: found no {name} beside it, expected the module and its interface: build it")
+    try:
+        read_interface(files[interface_of(source.entry)])
+    except InterfaceError as error:
+        raise Refusal(f"{description.parent / interface_of(source.entry)}: {error}") from None
 
 
 def read_bundle_file(path: Path) -> bytes:

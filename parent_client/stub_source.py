@@ -9,15 +9,15 @@ from __future__ import annotations
 import ast
 import builtins
 import sys
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Final
 
+from .bundle_modules import BundleModules, Place
 from .refusal import Refusal
 
 _SDK: Final = "tea.sdk"
 _DATA_BASES: Final = frozenset(["Struct", "Enum", "IntEnum", "StrEnum", "Flag", "IntFlag", "NamedTuple", "TypedDict"])
-_MAX_BASES: Final = 32
 _MAX_SHIFT: Final = 64
 _LITERAL: Final = ("Literal", "Annotated")
 _MODULES: Final = frozenset(
@@ -37,9 +37,6 @@ _HARMLESS: Final = (
     ast.Name, ast.Attribute, ast.Subscript, ast.Constant, ast.Tuple, ast.List, ast.Dict, ast.Set, ast.UnaryOp,
     ast.BinOp, ast.Call, ast.keyword, ast.Slice, ast.expr_context, ast.unaryop, ast.operator,
 )  # fmt: skip
-
-Place = tuple[str, str]
-"""A module of the bundle and a name in it."""
 
 
 @dataclass(frozen=True)
@@ -75,14 +72,6 @@ class SourceActor:
     """Definitions that the types need, each after those that it needs itself."""
 
 
-@dataclass
-class _Module:
-    name: str
-    definitions: dict[str, ast.stmt] = field(default_factory=dict)
-    imported: dict[str, tuple[str, str | None]] = field(default_factory=dict)
-    """Name here -> module, and the name there (None: the module itself)."""
-
-
 def read_actor(files: Mapping[str, bytes], entry: str) -> SourceActor:
     """The entry class's operations. Raises `Refusal` that says what could not be read, and where."""
     module, _, class_name = entry.partition(":")
@@ -91,14 +80,13 @@ def read_actor(files: Mapping[str, bytes], entry: str) -> SourceActor:
 
 class _Reader:
     def __init__(self, files: Mapping[str, bytes]) -> None:
-        self._files = files
-        self._modules: dict[str, _Module | None] = {}
+        self._bundle = BundleModules(files)
         self._emitted: dict[str, Place] = {}
         self._types: list[ast.stmt] = []
         self._imports: set[str] = set()
 
     def actor(self, module: str, class_name: str) -> SourceActor:
-        lineage = list(self._lineage(module, class_name))
+        lineage = list(self._bundle.lineage(module, class_name))
         functions: dict[str, tuple[str, ast.FunctionDef, ast.expr]] = {}
         # From the farthest base on: an override keeps its base's mark.
         for where, node in reversed(lineage):
@@ -122,75 +110,12 @@ class _Reader:
             tuple(self._types),
         )
 
-    # -- modules and classes ---------------------------------------------------------------------------------------
-
-    def _module(self, name: str) -> _Module | None:
-        if name not in self._modules:
-            path = name.replace(".", "/")
-            file = next((one for one in (f"{path}.py", f"{path}/__init__.py") if one in self._files), None)
-            self._modules[name] = self._parse(name, file) if file is not None else None
-        return self._modules[name]
-
-    def _parse(self, name: str, file: str) -> _Module:
-        try:
-            tree = ast.parse(self._files[file], file)
-        except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-            raise Refusal(f"{file} is no Python: {error}") from None
-        module = _Module(name)
-        package = name if file.endswith("/__init__.py") else name.rpartition(".")[0]
-        for statement in _statements(tree.body):
-            match statement:
-                case ast.ClassDef():
-                    module.definitions[statement.name] = statement
-                case ast.Assign(targets=[ast.Name(id=target)]) | ast.AnnAssign(target=ast.Name(id=target)):
-                    module.definitions[target] = statement
-                case ast.Import():
-                    for alias in statement.names:
-                        bound = alias.asname or alias.name.partition(".")[0]
-                        module.imported[bound] = (alias.name if alias.asname else bound, None)
-                case ast.ImportFrom():
-                    source = _absolute(package, statement)
-                    for alias in statement.names:
-                        module.imported[alias.asname or alias.name] = (source, alias.name)
-                case _:
-                    pass
-        return module
-
-    def _lineage(self, module: str, name: str, depth: int = 0) -> Iterator[tuple[str, ast.ClassDef]]:
-        """The class and its bases within the bundle, nearest first."""
-        found = self._module(module)
-        node = found.definitions.get(name) if found is not None else None
-        if not isinstance(node, ast.ClassDef) or depth > _MAX_BASES:
-            raise Refusal(f"found no class {name} in the bundle's module {module}, expected its definition there")
-        yield module, node
-        for base in node.bases:
-            place = self._place(module, base)
-            if place is not None and self._module(place[0]) is not None:
-                yield from self._lineage(*place, depth + 1)
-
-    def _place(self, module: str, node: ast.expr) -> Place | None:
-        """Where a class that is named in an expression is defined: a module and a name."""
-        found = self._module(module)
-        if found is None:
-            return None
-        if isinstance(node, ast.Subscript):
-            return self._place(module, node.value)
-        if isinstance(node, ast.Name):
-            if node.id in found.definitions:
-                return module, node.id
-            source, name = found.imported.get(node.id, ("", None))
-            return (source, name) if name is not None else None
-        if isinstance(node, ast.Attribute):
-            dotted = ast.unparse(node.value)
-            source, name = found.imported.get(dotted.partition(".")[0], (dotted, None))
-            rest = dotted.partition(".")[2]
-            return ".".join(part for part in (source, name, rest) if part), node.attr
-        return None
+    # -- classes ---------------------------------------------------------------------------------------------------
 
     def _is_of_the_sdk(self, lineage: list[tuple[str, ast.ClassDef]]) -> bool:
         """Whether a base is the sdk's Actor; else it was written against plain Thespian."""
-        ends = [self._place(where, base) for where, node in lineage for base in node.bases]
-        outside = [place for place in ends if place is not None and self._module(place[0]) is None]
+        ends = [self._bundle.place(where, base) for where, node in lineage for base in node.bases]
+        outside = [place for place in ends if place is not None and self._bundle.module(place[0]) is None]
         if any(place[0] == _SDK or place[0].startswith(f"{_SDK}.") for place in outside):
             return True
         if any(place[0].partition(".")[0] == "thespian" for place in outside):
@@ -202,7 +127,7 @@ class _Reader:
     def _mark(self, module: str, node: ast.FunctionDef) -> ast.expr | None:
         for one in node.decorator_list:
             target = one.func if isinstance(one, ast.Call) else one
-            if self._place(module, target) in ((_SDK, "operation"), ("tea.protocol.operations", "operation")):
+            if self._bundle.place(module, target) in ((_SDK, "operation"), ("tea.protocol.operations", "operation")):
                 return one
         return None
 
@@ -255,7 +180,7 @@ class _Reader:
     def _is_harmless(self, module: str, node: ast.AST) -> bool:
         match node:
             case ast.Call(func=ast.Name() | ast.Attribute() as function):
-                place = self._place(module, function)
+                place = self._bundle.place(module, function)
                 return place is not None and ".".join(place) in _CALLS
             case ast.keyword(arg="default_factory", value=value):
                 return isinstance(value, ast.Name) and self._is_type(module, value.id)
@@ -274,23 +199,23 @@ class _Reader:
                 return True
 
     def _is_type(self, module: str, name: str) -> bool:
-        found = self._module(module)
+        found = self._bundle.module(module)
         own = found.definitions.get(name) if found is not None else None
         return isinstance(own, ast.ClassDef) or (own is None and isinstance(getattr(builtins, name, None), type))
 
     def _name(self, module: str, name: str, line: int) -> None:
-        found = self._module(module)
+        found = self._bundle.module(module)
         if found is None:
             return
         if name in found.definitions:
             self._emit(module, name, found.definitions[name])
         elif name in found.imported:
             source, original = found.imported[name]
-            if original is not None and self._module(source) is not None:
+            if original is not None and self._bundle.module(source) is not None:
                 if original != name:
                     raise Refusal(f"{module}: {original} is imported as {name}, expected under its own name")
                 self._name(source, original, line)
-            elif self._module(source.partition(".")[0]) is not None:
+            elif self._bundle.module(source.partition(".")[0]) is not None:
                 raise Refusal(f"{module}, line {line}: import {name} by `from {source} import ...`")
             else:
                 # Modules that these have imported themselves (`enum.sys`) are not theirs to give.
@@ -331,12 +256,12 @@ class _Reader:
 
     def _data_class(self, module: str, node: ast.ClassDef) -> ast.ClassDef:
         """A class of data without its methods. Raises `Refusal` for one that is something else."""
-        own = [self._place(module, base) for base in node.bases]
-        known = [place for place in own if place is not None and self._module(place[0]) is not None]
-        names = {place[1] for place in own if place is not None and self._module(place[0]) is None}
+        own = [self._bundle.place(module, base) for base in node.bases]
+        known = [place for place in own if place is not None and self._bundle.module(place[0]) is not None]
+        names = {place[1] for place in own if place is not None and self._bundle.module(place[0]) is None}
         decorators = [one.func if isinstance(one, ast.Call) else one for one in node.decorator_list]
         # A decorator is a call, whether or not it looks like one.
-        known_decorators = all(self._place(module, one) == ("dataclasses", "dataclass") for one in decorators)
+        known_decorators = all(self._bundle.place(module, one) == ("dataclasses", "dataclass") for one in decorators)
         is_data = known_decorators and bool(known or names & _DATA_BASES or decorators)
         if not is_data or any(keyword.arg in (None, "metaclass") for keyword in node.keywords):
             raise Refusal(
@@ -388,23 +313,6 @@ class _Unquote(ast.NodeTransformer):
             return ast.copy_location(ast.parse(node.value, mode="eval").body, node)
         except (SyntaxError, ValueError):
             return node
-
-
-def _statements(body: list[ast.stmt]) -> Iterator[ast.stmt]:
-    """A module's statements, those under `if TYPE_CHECKING:` and `try:` included."""
-    for one in body:
-        if isinstance(one, ast.If | ast.Try):
-            yield from _statements(one.body)
-            yield from _statements(one.orelse)
-        else:
-            yield one
-
-
-def _absolute(package: str, node: ast.ImportFrom) -> str:
-    if not node.level:
-        return node.module or ""
-    parts = package.split(".")[: len(package.split(".")) - node.level + 1] if package else []
-    return ".".join([*parts, *([node.module] if node.module else [])])
 
 
 def _only_from(mark: ast.expr) -> tuple[str, ...] | None:

@@ -90,13 +90,14 @@ class Host:
         self.settings = SettingsStore()
         self.providers = ProviderSet(self._lend)
         self.environment: Mapping[str, str] = {}
-        self._lent: dict[str, LentServices] = {}
         self._running: _Running | None = None
         self._loading: LoadPlan | None = None
+        self._starting: dict[str, ActorSupervisor] = {}
+        """What keeps the actors of the revision that is being started."""
         self._own_pcrs = {index: nsm.describe_pcr(index).data for index in (0, 1, 2, 3, 4)}
         self._root = b""
         self._started = time.monotonic()
-        self._activation = asyncio.Lock()
+        self._activation: asyncio.Task[Activation] | None = None
         self._replica_numbers: dict[str, int] = {}
         self._draining: set[asyncio.Task[None]] = set()
         self._working: set[asyncio.Task[None]] = set()
@@ -132,6 +133,9 @@ class Host:
             return
         self.tracker.drain("shutting down")
         self.router.accepting = False
+        if self._activation is not None and not self._activation.done():
+            self._activation.cancel()
+            await asyncio.wait({self._activation})
         running, self._running = self._running, None
         supervisors = list(running.supervisors.values()) if running else []
         await asyncio.gather(*(supervisor.stop(drain) for supervisor in supervisors))
@@ -139,8 +143,7 @@ class Host:
         tasks = list(self.router.cancel_tasks())
         if tasks:
             await asyncio.wait(tasks, timeout=DRAIN_SECONDS)
-        for name in await self.providers.stop_except({}):
-            self._lent.pop(name).end()
+        await self.providers.stop_except({})
         self.zygote.stop()
         self.executor.shutdown(wait=False, cancel_futures=True)
         self.tracker.succeed("drained")
@@ -165,20 +168,30 @@ class Host:
 
     async def activate(self) -> Activation:
         """Verify and run what was offered. Raises `CallError`; what ran before runs on then."""
-        if self._activation.locked():
+        if self._activation is not None and not self._activation.done():
             raise CallError(Code.CONFLICT, "another activation is under way: wait for it")
-        async with self._activation:
-            if self.tracker.phase not in (Phase.AWAITING_SETTINGS, Phase.READY):
-                raise CallError(Code.CONFLICT, f"the host is {self.tracker.phase.value}: it takes no settings now")
-            offer, bundles = self.settings.assemble()
-            self._succeed("settings are complete")
-            try:
-                plan = await load(self, offer, bundles)
-                activation = await self._switch_to(plan)
-            except (TrustError, ProviderError, StartFailed, SpawnError, AlreadyMeasured, NsmError, CallError) as error:
-                raise self._failed(error) from error
-            self.settings.keep(bundles)
-            return activation
+        # A task of its own: whoever asked may give up or be gone, and half an activation may not stay behind.
+        task = self._activation = self.loop.create_task(self._activate())
+        task.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
+        return await asyncio.shield(task)
+
+    async def _activate(self) -> Activation:
+        if self.tracker.phase not in (Phase.AWAITING_SETTINGS, Phase.READY):
+            raise CallError(Code.CONFLICT, f"the host is {self.tracker.phase.value}: it takes no settings now")
+        offer, bundles = self.settings.assemble()
+        self._succeed("settings are complete")
+        try:
+            plan = await load(self, offer, bundles)
+            activation = await self._switch_to(plan)
+        except (TrustError, ProviderError, StartFailed, SpawnError, AlreadyMeasured, NsmError, CallError) as error:
+            raise self._failed(error) from error
+        except asyncio.CancelledError:
+            raise CallError(Code.UNAVAILABLE, "the host is shutting down") from None
+        except Exception as defect:
+            self._defect("an activation", defect)
+            raise self._failed(CallError(Code.INTERNAL, "the host's log has the cause")) from defect
+        self.settings.keep(bundles)
+        return activation
 
     def step(self, detail: str) -> None:
         """The next phase of an activation (`loader.load` calls it)."""
@@ -204,6 +217,7 @@ class Host:
             actor_plans = plan.actor_plans(self)
             kept = self._kept(before, actor_plans)
             starting = {name: self._supervisor(actor) for name, actor in actor_plans.items() if name not in kept}
+            self._starting = starting
             for name, supervisor in kept.items():
                 plan.declared[name] = supervisor.declared()
             for layer in plan.start_layers():
@@ -216,12 +230,10 @@ class Host:
             self._loading = None
             self.environment = environment_before
             await asyncio.gather(*(supervisor.stop(0) for supervisor in starting.values()))
-            for name in started_providers:
-                running = self.providers.running.pop(name, None)
-                if running is not None:
-                    await running.provider.stop()
-                    self._lent.pop(name).end()
+            await self.providers.stop(started_providers)
             raise
+        finally:
+            self._starting = {}
         return await self._go_live(plan, identity, before, kept, starting)
 
     async def _go_live(
@@ -246,7 +258,7 @@ class Host:
         old = before.supervisors if before is not None else {}
         retired = {name: supervisor for name, supervisor in old.items() if name not in kept}
         gone = tuple(name for name in old if name not in self._running.supervisors)
-        self._retire(retired, gone, plan)
+        self._retire(retired, gone)
         document, statement = await self.measurement.attest("ready", b"")
         self.log("info", "host", f"revision {plan.manifest.revision} serves", started=", ".join(starting))
         return Activation(
@@ -325,14 +337,17 @@ class Host:
             if isinstance(result, BaseException):
                 raise result
 
-    def _retire(self, retired: Mapping[str, ActorSupervisor], gone: tuple[str, ...], plan: LoadPlan) -> None:
+    def _retire(self, retired: Mapping[str, ActorSupervisor], gone: tuple[str, ...]) -> None:
         async def retire() -> None:
             await asyncio.gather(*(supervisor.stop(DRAIN_SECONDS) for supervisor in retired.values()))
+            # Later revisions may have come meanwhile: what they have again is theirs.
             for actor in gone:
                 for running in list(self.providers.running.values()):
-                    await running.provider.forget(actor)
-            for name in await self.providers.stop_except(plan.manifest.providers):
-                self._lent.pop(name).end()
+                    if actor not in self.supervisors and actor not in self._starting:
+                        await running.provider.forget(actor)
+            plans = [plan for plan in (self.plan, self._loading) if plan is not None]
+            if plans:  # else the host shuts down, and stops them all itself
+                await self.providers.stop_except({name: None for plan in plans for name in plan.manifest.providers})
 
         task = self.loop.create_task(retire())
         self._draining.add(task)
@@ -350,6 +365,8 @@ class Host:
         else:
             refusal = CallError(Code.INVALID, str(error))
         step = self.tracker.phase.value
+        if self.tracker.phase in (Phase.DRAINING, Phase.STOPPED):
+            return refusal
         self.log("error", "host", f"{step} failed: {refusal.sentence}")
         self.tracker.fail(f"{step} failed: {refusal.sentence}")
         refusal.details["step"] = step
@@ -499,8 +516,7 @@ class Host:
         self.log("info", "host", f"phase {phase.value}: {detail}")
 
     def _lend(self, name: str) -> LentServices:
-        lent = self._lent[name] = LentServices(self, name)
-        return lent
+        return LentServices(self, name)
 
     async def _replica_gone(self, actor: str, replica: int) -> None:
         for running in list(self.providers.running.values()):

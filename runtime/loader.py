@@ -33,6 +33,7 @@ from tea.trust.settings import resolve_environment, settings_digest
 from .links import Grant, fresh_number, number_links
 from .provider_set import AnyProvider, ProviderError, ProviderSet, provider_class
 from .supervisor import ActorPlan
+from .worker.seccomp_policy import Profile
 from .worker.wire import Welcome
 
 if TYPE_CHECKING:
@@ -130,6 +131,7 @@ class LoadPlan:
     def _actor_plan(self, name: str, spec: ActorEntry, host: Host) -> ActorPlan:
         bundle, issuer, links = self.bundles[name], self.manifest.issuers[spec.issuer], self.grants[name]
         raw = self.raw_bundles[name]
+        limits, restart = spec.limits, spec.restart
         environment = {variable: self.environment[variable] for variable in spec.environment}
 
         def welcome(replica: int) -> Welcome:
@@ -149,9 +151,11 @@ class LoadPlan:
                 issuer_capabilities=issuer.capabilities,
                 sdk_version=SDK_VERSION,
                 traceback_to_log=host.mode == "simulated",
+                kind=bundle.claims.kind,
+                memory_bytes=limits.memory_mib * _MIB,
+                fuel=limits.fuel or 0,
             )
 
-        limits, restart = spec.limits, spec.restart
         return ActorPlan(
             name=name,
             version=spec.version,
@@ -170,6 +174,8 @@ class LoadPlan:
             backoff_max=restart.backoff_max_ms / 1000,
             strategy=restart.strategy,
             welcome=welcome,
+            profile=Profile(bundle.claims.kind),
+            fuel=limits.fuel or 0,
         )
 
 

@@ -50,6 +50,8 @@ class Measurement:
         self.identity: Identity | None = None
         self.pending: Identity | None = None
         """The revision whose workers are starting, before it is the running one."""
+        self._retired: dict[tuple[str, bytes], Identity] = {}
+        """Actors with bundles that run no longer, but may still drain: the last revision that had them."""
         self._measured: tuple[bytes, bytes] | None = None
         # A key of this boot alone: secrets are sealed to it, and its public half is in every attestation.
         self._sealing_key = SealingKey.from_raw(nsm.random(32))
@@ -89,6 +91,9 @@ class Measurement:
             epoch=identity.epoch,
             time=int(time.time() * 1000),
         )
+        before = self.identity
+        if before is not None:
+            self._retired.update(dict.fromkeys(before.speakers - identity.speakers, before))
         self.identity, self.pending = identity, None
 
     @property
@@ -105,12 +110,14 @@ class Measurement:
         return self.nsm.random(size)
 
     def _identity_for(self, speaker: tuple[str, bytes] | None) -> Identity | None:
-        # A replica of the next revision speaks as that revision while it starts; all others as the running one.
+        # A replica of the next revision speaks as that revision while it starts, and one that drains as the one it
+        # served: it says nothing under a manifest that does not have it, nor opens what was sealed for that.
         running, pending = self.identity, self.pending
-        starting = speaker is not None and pending is not None and speaker in pending.speakers
-        if starting and (running is None or speaker not in running.speakers):
+        if speaker is None or (running is not None and speaker in running.speakers):
+            return running
+        if pending is not None and speaker in pending.speakers:
             return pending
-        return running
+        return self._retired.get(speaker)
 
     def manifest_for(self, actor: str, bundle: bytes) -> bytes | None:
         """See `providers.base.Attester`."""

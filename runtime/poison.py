@@ -11,7 +11,7 @@ import hashlib
 from typing import Final
 
 CRASHES: Final = 3
-"""How often a message may have been in hand when the worker ended before it is set aside."""
+"""How often a message may have been in hand when the worker ended, unanswered in between, before it is set aside."""
 REMEMBERED: Final = 256
 """Messages under suspicion, and messages set aside, that are remembered for an actor; the oldest go first."""
 
@@ -26,6 +26,8 @@ class PoisonBook:
 
     def __init__(self) -> None:
         self._suspects: collections.OrderedDict[bytes, int] = collections.OrderedDict()
+        self._shapes: set[tuple[str, int]] = set()
+        """Operation and size of the suspects: what else is answered costs no digest."""
         self._set_aside: collections.OrderedDict[bytes, int] = collections.OrderedDict()
 
     def __len__(self) -> int:
@@ -38,11 +40,24 @@ class PoisonBook:
         crashes = self._suspects.pop(key, 0) + 1
         if crashes < CRASHES:
             self._suspects[key] = crashes
+            self._shapes.add((operation, len(body)))
             _trim(self._suspects)
             return None
         self._set_aside[key] = crashes
         _trim(self._set_aside)
         return key
+
+    @property
+    def suspects(self) -> bool:
+        """Whether any message is under suspicion: then `answered` is to be told."""
+        return bool(self._suspects)
+
+    def answered(self, operation: str, body: bytes) -> None:
+        """It was answered: what ended the worker before was something else, so it starts anew."""
+        if (operation, len(body)) in self._shapes:
+            self._suspects.pop(fingerprint(operation, body), None)
+            if not self._suspects:
+                self._shapes.clear()
 
     def refuses(self, operation: str, body: bytes) -> bool:
         """Whether this message is set aside. Costs nothing while none is."""

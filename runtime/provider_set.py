@@ -10,7 +10,7 @@ import importlib
 import pkgutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
@@ -64,12 +64,21 @@ def start_order(classes: Mapping[str, type[AnyProvider]]) -> list[str]:
     return order
 
 
+class Lent(Services, Protocol):
+    """What the host lends one provider, until it stops."""
+
+    def end(self) -> None:
+        """The provider stopped: its background tasks end."""
+        ...
+
+
 @dataclass
 class Running:
     """A started provider and the configuration it was started with."""
 
     provider: AnyProvider
     config: Mapping[str, object]
+    lent: Lent
     state: str = "running"
 
 
@@ -89,7 +98,7 @@ def make_provider(name: str, config: Mapping[str, object]) -> AnyProvider:
 class ProviderSet:
     """The providers of one host."""
 
-    def __init__(self, lend: Callable[[str], Services]) -> None:
+    def __init__(self, lend: Callable[[str], Lent]) -> None:
         self._lend = lend
         self.running: dict[str, Running] = {}
 
@@ -116,25 +125,33 @@ class ProviderSet:
             for name in self.check(wanted):
                 if name in self.running:
                     continue
-                provider = make_provider(name, wanted[name])
+                provider, lent = make_provider(name, wanted[name]), self._lend(name)
                 try:
-                    await provider.start(self._lend(name))
-                except Exception as error:
+                    await provider.start(lent)
+                except BaseException as error:
+                    lent.end()
+                    if not isinstance(error, Exception):
+                        raise
                     raise ProviderError(f"provider {name} did not start: {type(error).__name__}: {error}") from error
-                self.running[name] = Running(provider, wanted[name])
+                self.running[name] = Running(provider, wanted[name], lent)
                 started.append(name)
-        except ProviderError:
-            for name in reversed(started):
-                await self.running.pop(name).provider.stop()
+        except BaseException:
+            await self.stop(tuple(started))
             raise
         return tuple(started)
+
+    async def stop(self, names: tuple[str, ...]) -> None:
+        """Stop these, the last first, and end what was lent to them."""
+        for name in reversed(names):
+            running = self.running.pop(name)
+            await running.provider.stop()
+            running.lent.end()
 
     async def stop_except(self, keep: Mapping[str, object]) -> tuple[str, ...]:
         """Stop providers that are not in `keep`, dependants first; their names."""
         going = [name for name in self.running if name not in keep]
         order = start_order({name: type(running.provider) for name, running in self.running.items()})
-        for name in sorted(going, key=order.index, reverse=True):
-            await self.running.pop(name).provider.stop()
+        await self.stop(tuple(sorted(going, key=order.index)))
         return tuple(going)
 
     def get(self, name: str) -> AnyProvider:

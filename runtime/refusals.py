@@ -118,6 +118,9 @@ class Listener:
             fcntl.ioctl(self._descriptor, _SEND, bytearray(struct.pack("<QqiI", identity, 0, -errno.EPERM, 0)))
         except FileNotFoundError:  # the worker ended, or a signal took it out of the call, in the meantime
             return
+        except OSError:
+            self.close()
+            return
         self._left -= 1
         self._tell(name_of(number))
         if self._left <= 0:

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 SWEEP_SECONDS: Final = 0.02
 """How late a passed deadline may be noticed."""
 MAX_CHAIN: Final = 32
+KEPT_BODY: Final = 64 << 10
+"""Bytes of arguments that are kept while they are in hand; of larger ones a crash is not blamed on any."""
 CONTEXT_ROOM: Final = 4096
 """Bytes of a frame that are left for the context: an argument body may have `MAX_BODY` less this."""
 
@@ -56,8 +58,8 @@ class Pending:
     chain: tuple[str, ...]
     target: WorkerPort
     operation: str
-    body: bytes
-    """The arguments, kept while they are in hand: what a crash is blamed on."""
+    body: bytes | None
+    """The arguments, kept while they are in hand: what a crash is blamed on. None: too large to be kept."""
     deadline_at: float | None = None
 
 
@@ -209,14 +211,20 @@ class Router:
                 operation=frame.operation,
             )
         chain: tuple[str, ...] = ()
+        over = False
         if frame.cause:
             cause = port.delivered.get(frame.cause)
             if cause is None:
                 port.refused("a cause that it was not given")
                 raise CallError(Code.DENIED, f"{port.name} names a cause that it was not given", cause=frame.cause)
             chain = (cause.caller, *cause.chain)
+            over = cause.kind is Kind.CALL and cause.origin is None
             if len(chain) > MAX_CHAIN:
                 raise CallError(Code.EXHAUSTED, f"the chain of callers is longer than {MAX_CHAIN}")
+        if grant.behind and over:
+            raise CallError(
+                Code.DENIED, f"the call that {port.name} names has passed its deadline: nobody is behind it"
+            )
         if grant.behind and not grant.behind.issubset(chain):
             raise CallError(
                 Code.DENIED,
@@ -464,7 +472,8 @@ class Router:
             given = given % 0xFFFFFFFF + 1
         self._next = given
         at = self.loop.time() + deadline / 1000 if deadline else None
-        delivered[given] = Pending(given, kind, origin, correlation, caller, chain, port, operation, body, at)
+        kept = body if len(body) <= KEPT_BODY else None
+        delivered[given] = Pending(given, kind, origin, correlation, caller, chain, port, operation, kept, at)
         if kind is Kind.CALL:
             self.figures_of(actor).calls += 1
             if at is not None:
@@ -483,7 +492,9 @@ class Router:
             figures.replies += 1
         else:
             figures.errors += 1
-        origin = pending.origin
+        origin, poison = pending.origin, port.group.poison
+        if poison.suspects and pending.body is not None:
+            poison.answered(pending.operation, pending.body)
         if origin is None:
             self.figures.late_answers += 1
             return
@@ -507,12 +518,12 @@ class Router:
         if delivered and not port.retiring:
             # A worker takes its mail in order, so the oldest is what it had in hand.
             first = next(iter(delivered.values()))
-            key = port.group.poison.ended_with(first.operation, first.body)
+            key = None if first.body is None else port.group.poison.ended_with(first.operation, first.body)
             if key is not None:
                 port.note(
                     "error",
-                    f"a call of {first.operation} by {first.caller} ended {port.name} {CRASHES} times and is set aside: "
-                    f"sha256:{key.hex()}",
+                    f"a call of {first.operation} by {first.caller} ended {port.name} {CRASHES} times and is set aside:"
+                    f" sha256:{key.hex()}",
                 )
         body = CallError(Code.UNAVAILABLE, f"{port.name} ended while it had this call in hand ({why})").encode()
         for pending in delivered.values():

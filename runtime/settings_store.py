@@ -30,6 +30,10 @@ class SettingsStore:
         self._wanted: set[bytes] = set()
         self._chunks: dict[bytes, bytes] = {}
         self._bundles: dict[bytes, bytes] = {}
+        self._room = 0
+        """Bytes that the chunks of this offer may have together."""
+        self.held = 0
+        """Bytes of the chunks that are kept."""
 
     def offer(self, settings: SettingsOffer) -> tuple[bytes, ...]:
         """Take an offer; the chunks that are missing, in order. Raises `CallError(INVALID)` on what cannot be."""
@@ -44,14 +48,18 @@ class SettingsStore:
             raise _invalid(f"an offer has at most {MAX_BUNDLES} bundles, not {len(settings.bundles)}")
         if sum(bundle.size for bundle in settings.bundles) > MAX_TOTAL:
             raise _invalid(f"an offer's bundles have at most {MAX_TOTAL} bytes together")
-        missing: dict[bytes, None] = {}
         for bundle in settings.bundles:
             self._check(bundle)
-            if bundle.digest not in self._bundles:
-                missing.update(dict.fromkeys(chunk for chunk in bundle.chunks if chunk not in self._chunks))
+        coming = [bundle for bundle in settings.bundles if bundle.digest not in self._bundles]
+        named = dict.fromkeys(chunk for bundle in coming for chunk in bundle.chunks)
         self._offer = settings
+        # What this offer does not name was an earlier one's: it is not kept for ever.
+        self._chunks = {digest: data for digest, data in self._chunks.items() if digest in named}
+        self.held = sum(map(len, self._chunks.values()))
+        self._room = sum(bundle.size for bundle in coming)
+        missing = tuple(digest for digest in named if digest not in self._chunks)
         self._wanted = set(missing)
-        return tuple(missing)
+        return missing
 
     @staticmethod
     def _check(bundle: BundleOffer) -> None:
@@ -71,8 +79,11 @@ class SettingsStore:
             raise _invalid(
                 f"the chunk sha256:{digest.hex()} was not asked for: its bytes were changed on the way, or offer first"
             )
+        if self.held + len(data) > self._room:
+            raise _invalid(f"the chunks have more than the {self._room} bytes that the bundles were said to have")
         self._wanted.discard(digest)
         self._chunks[digest] = data
+        self.held += len(data)
 
     def assemble(self) -> tuple[SettingsOffer, dict[bytes, bytes]]:
         """The offer and its bundles by digest. Raises `CallError` when something is missing or does not add up."""
@@ -84,11 +95,10 @@ class SettingsStore:
         for bundle in self._offer.bundles:
             data = self._bundles.get(bundle.digest)
             if data is None:
+                size = sum(len(self._chunks[chunk]) for chunk in bundle.chunks)
+                if size != bundle.size:  # before they are joined: one chunk may be named many times
+                    raise _invalid(f"bundle sha256:{bundle.digest.hex()}: {size} bytes came, {bundle.size} were said")
                 data = b"".join(self._chunks[chunk] for chunk in bundle.chunks)
-                if len(data) != bundle.size:
-                    raise _invalid(
-                        f"bundle sha256:{bundle.digest.hex()}: {len(data)} bytes came, {bundle.size} were said"
-                    )
                 if hashlib.sha256(data).digest() != bundle.digest:
                     raise _invalid(f"bundle sha256:{bundle.digest.hex()}: its chunks do not add up to that digest")
             bundles[bundle.digest] = data
@@ -98,6 +108,7 @@ class SettingsStore:
         """After an activation: keep these bundles whole, forget everything else."""
         self._bundles = dict(bundles)
         self._chunks.clear()
+        self.held = 0
         self._wanted.clear()
         self._offer = None
 

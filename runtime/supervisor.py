@@ -15,11 +15,12 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from tea.protocol.errors import CallError
-from tea.protocol.frame import Frame, Kind
+from tea.protocol.frame import Frame, FrameError, Kind
 from tea.protocol.operations import OperationDescription
 
 from .links import Grant
 from .router import ReplicaGroup, Router
+from .worker.seccomp_policy import Profile
 from .worker.wire import Welcome
 from .worker_port import Note, WorkerPort
 from .zygote_client import Process, SpawnError, Zygote
@@ -61,13 +62,17 @@ class ActorPlan:
     """one-for-one, rest-for-one or escalate."""
     welcome: Callable[[int], Welcome]
     """Replica number -> what that replica is told."""
+    profile: Profile = Profile.PYTHON
+    """What kind of code its workers run."""
+    fuel: int = 0
+    """Instructions that one call may take where these are counted (wasm); 0: as many as it takes by default."""
 
     def serves_as(self, other: ActorPlan) -> bool:
         """Whether workers that were started by this plan can serve `other` without being replaced."""
 
         def shape(plan: ActorPlan) -> tuple[object, ...]:
             links = sorted((g.name, g.target, g.operations, sorted(g.behind)) for g in plan.links.values())
-            limits = (plan.memory_bytes, plan.cpu_seconds, plan.in_flight, plan.mailbox, plan.kvp_bytes)
+            limits = (plan.memory_bytes, plan.cpu_seconds, plan.in_flight, plan.mailbox, plan.kvp_bytes, plan.fuel)
             return (plan.bundle_digest, plan.replicas, links, limits, plan.welcome(0).identity.environment)
 
         return shape(self) == shape(other)
@@ -110,6 +115,7 @@ class ActorSupervisor:
         self._replicas: dict[int, Replica] = {}
         self._crashes: collections.deque[float] = collections.deque()
         self._stopping = False
+        self._starting: set[WorkerPort] = set()
         self._replacing: set[int] = set()
         # Replicas of a later revision have other numbers: what is kept for an old one is not the new one's.
         self._numbers = range(first_number, first_number + plan.replicas)
@@ -152,10 +158,15 @@ class ActorSupervisor:
         plan = self.plan
         try:
             process, connection = await self._zygote.spawn(
-                plan.name, memory_bytes=plan.memory_bytes, cpu_seconds=plan.cpu_seconds
+                plan.name, memory_bytes=plan.memory_bytes, cpu_seconds=plan.cpu_seconds, profile=plan.profile
             )
         except SpawnError as error:
             raise StartFailed(str(error)) from error
+        if self._stopping:
+            connection.close()
+            process.kill()
+            await process.ended
+            raise StartFailed(f"{plan.name}#{number} was not needed any more")
         port = WorkerPort(
             self._router,
             self.group,
@@ -170,17 +181,28 @@ class ActorSupervisor:
         if process.listener is not None:
             process.listener.tell(port.refused)
         connection.setblocking(False)
-        await self._router.loop.connect_accepted_socket(lambda: port, connection)
-        port.welcome(plan.welcome(number), plan.bundle)
+        self._starting.add(port)
         try:
+            await self._router.loop.connect_accepted_socket(lambda: port, connection)
+            port.welcome(plan.welcome(number), plan.bundle)
             await asyncio.wait_for(asyncio.shield(port.ready), READY_SECONDS)
-        except (CallError, ConnectionError, TimeoutError) as error:
+            if self._stopping:
+                raise ConnectionError("it was not needed any more")
+        except (CallError, ConnectionError, FrameError, TimeoutError) as error:
             port.abort()
             process.kill()
             how = await process.ended
+            # What it subscribed to in `on_start` goes with it.
+            await self._replica_gone(plan.name, number)
             why = "it was not ready in time" if isinstance(error, TimeoutError) else str(error)
             self.last_error = f"{plan.name}#{number} did not start: {why} ({how})"
             raise StartFailed(self.last_error) from error
+        except BaseException:
+            port.abort()
+            process.kill()
+            raise
+        finally:
+            self._starting.discard(port)
         self._replicas[number] = Replica(port, process)
         self.group.ports.append(port)
         port.open = opened
@@ -274,6 +296,8 @@ class ActorSupervisor:
     async def stop(self, drain: float) -> None:
         """Drain: no new calls, at most `drain` seconds for those in hand, then BYE, then SIGKILL. Never raises."""
         self._stopping = True
+        for port in list(self._starting):  # one that was coming back is not needed any more
+            port.abort()
         replicas = list(self._replicas.values())
         for replica in replicas:
             replica.port.open = False

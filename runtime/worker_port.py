@@ -17,10 +17,11 @@ from tea.protocol.errors import CallError
 from tea.protocol.frame import HEADER, Flag, Frame, FrameDecoder, FrameError, Kind, encode_frame
 from tea.protocol.operations import OperationDescription
 
+from .declared import undeclarable
 from .links import Grant
 from .refusals import DEBT_LIMIT, DROPPED_FRAME, HOLD_SECONDS, REFUSED_FRAME, Debt
 from .router import Pending, ReplicaGroup, Router
-from .worker.wire import CHUNK, CONTROL_LINK, LogLine, Ready, Welcome
+from .worker.wire import CHUNK, CONTROL_LINK, MAX_LOG_LINE, LogLine, Ready, Welcome
 
 UNSENT_LIMIT: Final = 8 << 20
 """Bytes that may wait for a worker that does not read; beyond it calls to it are refused."""
@@ -129,13 +130,15 @@ class WorkerPort(asyncio.Protocol):
         """Leave these frames, and the socket, unread for a while: too many came to nothing."""
         self._held = frames
         self.refused("more refused frames than it may send in a second")
-        if self._transport is not None:
+        if self._transport is not None and not self._transport.is_closing():
             self._transport.pause_reading()
         self._router.loop.call_later(HOLD_SECONDS, self._resume)
 
     def _resume(self) -> None:
         self._debt.forgive()
         frames, self._held = self._held, []
+        if self.lost.done():
+            return
         self._take(iter(frames))
         if not self._held and self._transport is not None and not self._transport.is_closing():
             self._transport.resume_reading()
@@ -145,7 +148,7 @@ class WorkerPort(asyncio.Protocol):
         self._held = []
         self._router.port_lost(self, self.violated or "its process ended")
         if not self.ready.done():
-            self.ready.set_exception(ConnectionError(f"{self.name} ended before it was ready"))
+            self.ready.set_exception(ConnectionError(self.violated or f"{self.name} ended before it was ready"))
             self.ready.exception()
         if not self.lost.done():
             self.lost.set_result(None)
@@ -176,6 +179,10 @@ class WorkerPort(asyncio.Protocol):
         except msgspec.DecodeError as error:
             self.violation(f"a HELLO that is none: {error}")
             return
+        wrong = undeclarable(ready, len(frame.body))
+        if wrong is not None:
+            self.violation(f"a HELLO with {wrong}")
+            return
         self.descriptions = ready.operations
         self.operation_numbers = {description.name: number for number, description in enumerate(ready.operations)}
         self.ready.set_result(ready)
@@ -197,7 +204,11 @@ class WorkerPort(asyncio.Protocol):
         except msgspec.DecodeError as error:
             self.violation(f"a log line that is none: {error}")
             return
-        self._note(self, line.level if line.level in ("debug", "info", "warning", "error") else "info", line.text)
+        self._note(
+            self,
+            line.level if line.level in ("debug", "info", "warning", "error") else "info",
+            line.text[:MAX_LOG_LINE],
+        )
 
     # -- what the host does ------------------------------------------------------------------------------------
 

@@ -100,9 +100,15 @@ class Zygote:
     """Starts the zygote process on first use, and again when it died."""
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, on_report: Callable[[SandboxReport], None] = lambda report: None
+        self,
+        loop: asyncio.AbstractEventLoop,
+        on_report: Callable[[SandboxReport], None] = lambda report: None,
+        beside: Zygote | None = None,
     ) -> None:
         self._loop = loop
+        self._beside = beside
+        """The zygote of workers that run Python, when this is the one for compiled bundles."""
+        self._compiled: Zygote | None = None
         self._on_report = on_report
         self._process: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
@@ -145,6 +151,11 @@ class Zygote:
 
         Raises `SpawnError`.
         """
+        if profile is not Profile.PYTHON and self._beside is None:
+            # Started with the first such worker: the compiler stays out of the memory of all the others.
+            if self._compiled is None:
+                self._compiled = Zygote(self._loop, beside=self)
+            return await self._compiled.spawn(name, memory_bytes=memory_bytes, cpu_seconds=cpu_seconds, profile=profile)
         request = Spawn(0, name, None, memory_bytes, cpu_seconds, profile)
         async with self._lock:
             try:
@@ -166,7 +177,7 @@ class Zygote:
 
     async def _spawn(self, request: Spawn) -> tuple[Process, socket.socket]:
         control = await self._ensure()
-        if self.required:
+        if self.required or (self._beside is not None and self._beside.required):
             self._require_promises()
         ours, theirs = socket.socketpair()
         cgroup: WorkerCgroup | None = None
@@ -174,8 +185,7 @@ class Zygote:
             self._token += 1
             uid = None
             if os.geteuid() == 0:
-                uid = UID_BASE + self._uid
-                self._uid = (self._uid + 1) % UID_COUNT
+                uid = (self._beside or self)._next_uid()
             if self._cgroups is not None:
                 cgroup = self._cgroups.make(request.memory_bytes)
             descriptors = array.array("i", [theirs.fileno()] + ([cgroup.descriptor] if cgroup is not None else []))
@@ -196,6 +206,11 @@ class Zygote:
         if cgroup is not None:
             cgroup.born()
         return process, ours
+
+    def _next_uid(self) -> int:
+        uid = UID_BASE + self._uid
+        self._uid = (self._uid + 1) % UID_COUNT
+        return uid
 
     async def _born(self, name: str, process: Process, connection: socket.socket) -> None:
         """Wait for the worker's first word: that it is closed in. Raises `SpawnError`."""
@@ -221,7 +236,9 @@ class Zygote:
         if self._process is not None and self._process.poll() is not None:
             self._discard()
         if self._control is None:
-            if self.report is None:
+            if self._beside is not None and self._beside.report is not None:
+                self._cgroups, cgroup_finding = self._beside._cgroups, self._beside.report.find(Layer.CGROUP)
+            elif self.report is None:
                 # Before there is a zygote, which would be another process in the host's cgroup.
                 self._cgroups, cgroup_finding = find_cgroups(prepare=True)
             else:
@@ -230,7 +247,12 @@ class Zygote:
             environment = {name: os.environ[name] for name in ("PATH", "PYTHONPATH") if name in os.environ}
             environment["PYTHONDONTWRITEBYTECODE"] = "1"
             self._process = subprocess.Popen(  # noqa: ASYNC220 (a fork and exec of a known program, once)
-                [sys.executable, "-m", "tea.runtime.worker.zygote"],
+                [
+                    sys.executable,
+                    "-m",
+                    "tea.runtime.worker.zygote",
+                    *([Profile.WASM] if self._beside is not None else []),
+                ],
                 stdin=theirs.fileno(),
                 stdout=subprocess.DEVNULL,
                 stderr=None,
@@ -291,6 +313,8 @@ class Zygote:
 
     def stop(self) -> None:
         """End it. Its workers live on until they are drained or killed."""
+        if self._compiled is not None:
+            self._compiled.stop()
         self._discard()
-        if self._cgroups is not None:
+        if self._cgroups is not None and self._beside is None:
             self._cgroups.close()

@@ -1,7 +1,7 @@
 """`teactl dev`'s engine: watch an actor's project, and turn each save into a signed upgrade of a running enclave.
 
 May not: run the actor's code here, or touch an enclave that is not simulated: the development key proves nothing.
-Rule: docs/actors.md, "teactl dev".
+Rule: docs/actors.md, "A new project".
 """
 
 from __future__ import annotations

@@ -25,6 +25,7 @@ from .claims import (
     ClaimsInput,
     Issuer,
     SdkRange,
+    interface_of,
     parse_claims,
 )
 from .keys import PrivateKey, SigningCode, SigningError
@@ -188,6 +189,15 @@ def _require_time(claims: Claims, now: datetime) -> None:
 
 
 def _require_entry(claims: Claims, archive: bytes) -> None:
+    if claims.kind == "wasm":
+        expected = {claims.entry, interface_of(claims.entry)}
+        if (found := read_archive(archive).keys()) != expected:
+            raise BundleError(
+                BundleCode.NO_ENTRY,
+                f"a wasm bundle holds its module and its interface, {' and '.join(sorted(expected))}, and nothing else: "
+                f"found {', '.join(sorted(found))[:200]}",
+            )
+        return
     if not has_module(read_archive(archive), claims.module):
         raise BundleError(
             BundleCode.NO_ENTRY,

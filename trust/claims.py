@@ -28,6 +28,10 @@ MAX_TARGETS: Final = 64
 MAX_OPERATIONS: Final = 256
 
 
+ENTRIES: Final = {"python": (names.ENTRY, "module:Class"), "wasm": (names.WASM_ENTRY, "NAME.wasm")}
+"""Kind of bundle -> what its entry looks like, for machines and for people."""
+
+
 class BundleCode(enum.StrEnum):
     """Why a bundle is refused."""
 
@@ -59,8 +63,9 @@ class Claims(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     name: str
     version: str
     entry: str
-    """`module:Class`."""
+    """`module:Class`; of kind wasm `NAME.wasm`."""
     kind: str
+    """python or wasm."""
     issuer: bytes
     """Key id of the issuer, 16 bytes."""
     capabilities: Mapping[str, tuple[str, ...]]
@@ -140,6 +145,11 @@ def parse_claims(data: bytes) -> Claims:
     return claims
 
 
+def interface_of(entry: str) -> str:
+    """The file that describes the operations of a wasm bundle with this entry: `counter.wasm` has `counter.json`."""
+    return entry.removesuffix(".wasm") + ".json"
+
+
 def _bad(why: str) -> BundleError:
     return BundleError(BundleCode.BAD_CLAIMS, f"the claims are not well formed: {why}")
 
@@ -149,10 +159,14 @@ def _require_well_formed(claims: Claims) -> None:
         raise _bad(f"the name {claims.name[:80]!r} is not free for actors ({names.NAME_MEND})")
     if not names.is_version(claims.version):
         raise _bad(f"the version is {claims.version[:80]!r}, expected {names.SEMVER_MEND}")
-    if claims.kind != "python":
-        raise BundleError(BundleCode.UNSUPPORTED_KIND, f"the kind is {claims.kind[:80]!r}: only python bundles are run")
-    if len(claims.entry) > 256 or names.ENTRY.fullmatch(claims.entry) is None:
-        raise _bad(f"the entry is {claims.entry[:80]!r}, expected module:Class")
+    expected = ENTRIES.get(claims.kind)
+    if expected is None:
+        raise BundleError(
+            BundleCode.UNSUPPORTED_KIND,
+            f"the kind is {claims.kind[:80]!r}: only {' and '.join(ENTRIES)} bundles are run",
+        )
+    if len(claims.entry) > 256 or expected[0].fullmatch(claims.entry) is None:
+        raise _bad(f"the entry is {claims.entry[:80]!r}, expected {expected[1]}")
     if len(claims.issuer) != KEY_ID_BYTES or len(claims.archive) != 32:
         raise _bad(f"the issuer has {KEY_ID_BYTES} bytes and the archive's digest 32")
     if not 0 <= claims.issued_at < 1 << 53:

@@ -52,6 +52,8 @@ class Limits:
     """Bytes of key-value memory, all replicas together."""
     mailbox: int = 256
     """Calls and messages that may wait for it."""
+    fuel: int | None = None
+    """Instructions that one call may take, of a wasm bundle; None: as many as the host's default."""
 
     def plain(self) -> dict[str, Plain]:
         return _without_none(
@@ -61,6 +63,7 @@ class Limits:
                 "in_flight": self.in_flight,
                 "kvp_bytes": self.kvp_bytes,
                 "mailbox": self.mailbox,
+                "fuel": self.fuel,
             }
         )
 

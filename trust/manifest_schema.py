@@ -44,6 +44,7 @@ _LIMITS: Final = {
     "in_flight": (1, 1 << 16),
     "kvp_bytes": (0, 1 << 40),
     "mailbox": (1, 1 << 16),
+    "fuel": (1, 1 << 48),
 }
 _RESTART: Final = {
     "intensity": (0, 1000),

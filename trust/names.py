@@ -36,6 +36,8 @@ MAX_NAME: Final = 63
 OPERATION: Final = re.compile(r"[a-z][a-z0-9_]{0,63}")
 VARIABLE: Final = re.compile(r"[A-Z][A-Z0-9_]{0,63}")
 DEPLOYMENT: Final = re.compile(r"[a-z0-9-]{1,63}")
+WASM_ENTRY: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*\.wasm", re.ASCII)
+"""The one module of a bundle of kind wasm."""
 ENTRY: Final = re.compile(r"([A-Za-z_][A-Za-z0-9_]*(?:\.[A-Za-z_][A-Za-z0-9_]*)*):([A-Za-z_][A-Za-z0-9_]*)")
 SEMVER: Final = re.compile(  # semver.org, its suggested expression
     r"(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)"

@@ -193,7 +193,7 @@ class RoundBook:
         if current.contribution is None:
             self.counters["stale"] += 1
             return
-        if current.is_complete(self.slots):
+        if current.is_complete(self.slots) and not current.strays(slot):
             self.counters["late"] += 1
             return
         read = read_claim(attestation, current.height)
@@ -272,6 +272,9 @@ class RoundBook:
         if current.certified is not None and current.certificate is not None:
             for heard in current.dissenting():
                 self.evidence.dissents(current, current.certificate, current.certified, heard, self._now)
+            for slot in current.documents:
+                if not current.strays(slot):
+                    self.evidence.followed(slot, current.height)
 
     def _certified(self, current: Round, certificate: Certificate, says: Says) -> None:
         current.certificate = certificate

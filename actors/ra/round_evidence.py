@@ -120,6 +120,12 @@ class EvidenceBook:
             self._walks.append(_Walk(record, now + turn * TURN))
             self.tick(now)
 
+    def followed(self, slot: str, height: int) -> None:
+        """It attests the certified block by now: that it knew another before is the chain's doing, not its own."""
+        if self._records.pop(f"{EvidenceKind.OTHER_BLOCK.value}-{slot}-{height}", None) is not None:
+            fields = {"slot": slot, "height": str(height)}
+            self._out.append(Note("info", "a member followed the chain and is no longer named for its block", fields))
+
     def _add(self, record: _Record) -> bool:
         accused = record.accused
         name = f"{record.kind.value}-{accused}-{record.height}"

@@ -133,6 +133,11 @@ class Round:
         """Certified, and everybody heard: nothing more is needed of anyone."""
         return self.certificate is not None and not self.lacking(slots)
 
+    def strays(self, slot: str) -> bool:
+        """Whether a slot attests other blocks than the certified one only: it may yet follow the chain to that."""
+        certified, documents = self.certified, self.documents.get(slot, ())
+        return certified is not None and all(heard.says.block_hash != certified.block_hash for heard in documents)
+
     def equivocations(self, slot: str) -> tuple[Heard, Heard] | None:
         """Two documents of one boot that give one block two state roots."""
         heard = self.documents.get(slot, [])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import enum
 import posixpath
+import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ PORT: Final = 5005
 """Where the runtime client listens on the parent."""
 BLOBS: Final = Path("/usr/share/nitro_enclaves/blobs")
 """Where nitro-cli's package puts its kernel and NSM module."""
+LEAST_KERNEL: Final = (5, 4)
 # AWS's own command line, and where its parent is.
 _NITRO_CMDLINE: Final = (
     "reboot=k panic=30 pci=off nomodules console=ttyS0 i8042.noaux i8042.nomux i8042.nopnp i8042.dumbkbd "
@@ -91,6 +93,13 @@ def nitro_files(kernel: Path | None, nsm_module: Path | None) -> PlatformFiles:
                 f"{path} is not there: install aws-nitro-enclaves-cli-devel, or give the file with {option}",
             )
     version = kernel_version(chosen[0])
+    numbers = re.match(r"(\d+)\.(\d+)", version)
+    if numbers is not None and (int(numbers[1]), int(numbers[2])) < LEAST_KERNEL:
+        raise ImageError(
+            ImageCode.PLATFORM,
+            f"{chosen[0]} is Linux {version}: the host supervises its workers by pidfd, which needs "
+            f"{'.'.join(map(str, LEAST_KERNEL))} or newer; take the kernel of a newer nitro-cli",
+        )
     return PlatformFiles(chosen[0], version, (("nsm.ko", chosen[1]),), _NITRO_CMDLINE, "Debian 12")
 
 

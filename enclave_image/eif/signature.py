@@ -81,19 +81,17 @@ def parse_signatures(data: bytes, offset: int) -> tuple[ImageSignature, ...]:
     return tuple(_parse_entry(entry, offset) for entry in entries)
 
 
+_UNREADABLE: Final = (ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion)
+"""What `cryptography` raises for a certificate that is not one."""
+
+
 def verify_signature(one: ImageSignature, pcr0: bytes, offset: int | None = None) -> Algorithm:
     """Check that the certificate's key signed this PCR0; the algorithm.
 
     Raises `ImageError`: SIGNATURE_FORMAT, CERTIFICATE, SIGNATURE.
     """
     # 1. The key: an elliptic curve that the format knows, in the certificate.
-    try:
-        key = one.certificate.public_key()
-    except (ValueError, UnsupportedAlgorithm):
-        raise ImageError(
-            ImageCode.CERTIFICATE, "the signing certificate's key cannot be read: expected one on P-256, P-384 or P-521",
-            offset=offset,
-        ) from None  # fmt: skip
+    key = one.certificate.public_key()
     if not isinstance(key, ec.EllipticCurvePublicKey) or key.curve.name not in ALGORITHMS:
         raise ImageError(
             ImageCode.CERTIFICATE, "the signing certificate's key is not on P-256, P-384 or P-521", offset=offset
@@ -137,7 +135,10 @@ def _parse_entry(entry: object, offset: int) -> ImageSignature:
     cose = _octets(entry["signature"], offset)
     try:
         certificate = x509.load_pem_x509_certificate(pem)
-    except ValueError as error:
+        # Some fields are read when they are first looked at: here, so that nobody behind stumbles over one.
+        _ = certificate.public_key(), certificate.issuer, certificate.signature_algorithm_oid
+        _ = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+    except _UNREADABLE as error:
         raise ImageError(
             ImageCode.CERTIFICATE, f"the signing certificate is no PEM certificate: {error}", offset=offset
         ) from None

@@ -6,6 +6,7 @@ Rule: docs/architecture.md, "Providers"; `tea.protocol.channels.PeersInbox` is t
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Final
 
@@ -38,7 +39,8 @@ class Inbox(PeersInbox):
         self._max_body = max_body
         self._max_answers = max_answers
         self._answer_seconds = answer_seconds
-        self._answering = 0
+        self._answering: Counter[str] = Counter()
+        """Requests that wait, by actor: one that answers nobody takes no other's room."""
         self._delivered = 0
         self._answered = 0
         self._dead = 0
@@ -54,7 +56,7 @@ class Inbox(PeersInbox):
         return {
             "delivered": self._delivered,
             "answered": self._answered,
-            "answering": self._answering,
+            "answering": self._answering.total(),
             "dead_letters": self._dead,
             "refused": self._refused,
         }
@@ -77,10 +79,7 @@ class Inbox(PeersInbox):
         if one is None:
             self._dead += 1
             raise CallError(Code.NOT_FOUND, "no such actor is subscribed to this topic here")
-        if self._answering >= self._max_answers:
-            self._refused += 1
-            raise CallError(Code.EXHAUSTED, "too many requests of other enclaves wait here", limit=self._max_answers)
-        self._answering += 1
+        self._begin(actor)
         try:
             result = await self._services.call_actor(
                 actor, one.operation, sender, topic, body, timeout=self._answer_seconds
@@ -88,7 +87,7 @@ class Inbox(PeersInbox):
         except TimeoutError:
             raise CallError(Code.DEADLINE, f"{actor} took longer than {self._answer_seconds:g} seconds") from None
         finally:
-            self._answering -= 1
+            self._end(actor)
         try:
             answer = msgspec.msgpack.decode(result, type=bytes)
         except msgspec.DecodeError:
@@ -108,16 +107,24 @@ class Inbox(PeersInbox):
             self._dead += 1
             raise CallError(Code.NOT_FOUND, "the host answers nothing on this topic here")
         require_size("the message", body, self._max_body)
-        if self._answering >= self._max_answers:
-            self._refused += 1
-            raise CallError(Code.EXHAUSTED, "too many requests of other enclaves wait here", limit=self._max_answers)
-        self._answering += 1
+        self._begin(HOST)
         try:
             answer = await handler(sender, body)
         finally:
-            self._answering -= 1
+            self._end(HOST)
         self._answered += 1
         return answer
+
+    def _begin(self, actor: str) -> None:
+        if self._answering[actor] >= self._max_answers:
+            self._refused += 1
+            raise CallError(Code.EXHAUSTED, "too many requests of other enclaves wait here", limit=self._max_answers)
+        self._answering[actor] += 1
+
+    def _end(self, actor: str) -> None:
+        self._answering[actor] -= 1
+        if not self._answering[actor]:
+            del self._answering[actor]
 
     def _require_message(self, sender: str, topic: str, body: bytes) -> None:
         try:

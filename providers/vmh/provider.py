@@ -34,7 +34,7 @@ class VmhConfig(Config, frozen=True):
     requests: Annotated[int, msgspec.Meta(ge=1, le=4096)] = 64
     """Requests of one actor that may wait for an answer at a time."""
     answers: Annotated[int, msgspec.Meta(ge=1, le=4096)] = 64
-    """Requests of other enclaves that may wait for this one's actors at a time."""
+    """Requests of other enclaves that may wait for each of this one's actors, and for the host, at a time."""
     answer_seconds: Annotated[float, msgspec.Meta(gt=0, le=120)] = 30.0
     """Seconds that an actor has for another enclave's request."""
 

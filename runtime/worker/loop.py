@@ -49,8 +49,9 @@ class _HostGone(Exception):
 class WorkerLoop:
     """Reads frames, dispatches operations, and is what the actor's links call through (`sdk.binding.Caller`)."""
 
-    def __init__(self, connection: socket.socket) -> None:
+    def __init__(self, connection: socket.socket, seal: Callable[[], None] = lambda: None) -> None:
         self._socket = connection
+        self._seal = seal
         self._decoder = FrameDecoder()
         self._inbox: collections.deque[Frame] = collections.deque()
         self._answers: dict[int, Frame] = {}
@@ -148,7 +149,12 @@ class WorkerLoop:
 
         try:
             binding.bind(welcome.identity, welcome.links, self)
-            system = System.load(bundle, welcome.entry, verify)
+            if welcome.kind == "wasm":
+                from .wasm_actor import load  # its library is there in workers of that kind alone
+
+                system = load(bundle, welcome, verify, self, self._seal)
+            else:
+                system = System.load(bundle, welcome.entry, verify)
             system.start()
             declared = binding.operations(type(system.instance))
             operations = tuple(operation.description for operation in declared.values())
@@ -297,6 +303,9 @@ class _Printed(io.TextIOBase):
             self.write(line)
 
 
-def run_worker(connection: socket.socket) -> int:
-    """Serve one actor over `connection` until it ends; the process's exit code."""
-    return WorkerLoop(connection).run()
+def run_worker(connection: socket.socket, seal: Callable[[], None] = lambda: None) -> int:
+    """Serve one actor over `connection` until it ends; the process's exit code.
+
+    `seal` is called when code was compiled and before it runs (kind wasm alone).
+    """
+    return WorkerLoop(connection, seal).run()

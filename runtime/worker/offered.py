@@ -40,6 +40,11 @@ def preload() -> None:
         "x".encode(codec)
 
 
+def preload_wasm() -> None:
+    """Import what runs WASM bundles. Raises `ImportError` when it is missing: a defect of the image."""
+    importlib.import_module("tea.runtime.worker.wasm_actor")
+
+
 class NotOffered:
     """The last finder: says what a worker has no file for, instead of a puzzling "too many open files"."""
 

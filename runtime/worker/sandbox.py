@@ -31,7 +31,7 @@ from .kernel import (
     system_call,
 )
 from .layers import Finding, Layer
-from .seccomp_policy import Profile, first_filter, last_lock
+from .seccomp_policy import Profile, code_lock, first_filter, last_lock
 
 __all__ = [
     "PR_SET_DUMPABLE",
@@ -42,6 +42,7 @@ __all__ = [
     "close_in",
     "move_to_lowest",
     "prctl",
+    "seal_code",
     "warm_up",
 ]
 
@@ -113,7 +114,13 @@ def close_in(connection: socket.socket, plan: Confinement, *, tolerant: bool = F
     if Layer.DESCRIPTORS in plan.layers:
         resource.setrlimit(resource.RLIMIT_NOFILE, (1, 1))
     if plan.filtered:
-        install_filter(last_lock(platform.machine()), 0)
+        install_filter(last_lock(platform.machine(), plan.profile), 0)
+
+
+def seal_code(plan: Confinement) -> None:
+    """From now on nothing more becomes executable: what had to be compiled is. Raises `OSError`."""
+    if plan.filtered and plan.profile is Profile.WASM:
+        install_filter(code_lock(platform.machine()), 0)
 
 
 def warm_up(layers: frozenset[Layer]) -> None:
@@ -122,7 +129,9 @@ def warm_up(layers: frozenset[Layer]) -> None:
     if Layer.PID_NAMESPACE in layers:  # where every worker has pid 1
         for profile in Profile:
             first_filter(machine, profile, 1, Layer.EMPTY_ROOT in layers, Layer.NAMED_REFUSALS in layers)
-    last_lock(machine)
+    for profile in Profile:
+        last_lock(machine, profile)
+    code_lock(machine)
 
 
 def _say(connection: socket.socket, born: Born, listener: int) -> None:

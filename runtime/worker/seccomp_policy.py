@@ -79,7 +79,8 @@ class Profile(enum.StrEnum):
     PYTHON = "python"
     """Interpreted: nothing is ever mapped executable."""
     WASM = "wasm"
-    """Compiled by wasmtime inside the worker: may map memory executable, and nothing more than PYTHON beside it."""
+    """Compiled by wasmtime inside the worker: may map memory executable until `code_lock`, which it puts on itself
+    before the guest's first instruction, and nothing more than PYTHON beside it."""
 
 
 @functools.lru_cache
@@ -116,9 +117,23 @@ def first_filter(machine: str, profile: Profile, own_pid: int, empty_root: bool,
 
 
 @functools.lru_cache
-def last_lock(machine: str) -> bytes:
+def last_lock(machine: str, profile: Profile = Profile.PYTHON) -> bytes:
     """Takes away what closing in itself needed, and allows all else (the first filter still decides on that)."""
     numbers = NUMBERS[machine]
     rules: dict[int, Rule] = {numbers[name]: KILL_PROCESS for name in _CLOSING}
+    if profile is Profile.WASM:
+        # One more filter, `code_lock`: SECCOMP_SET_MODE_FILTER without flags, so without a listener's descriptor.
+        rules[numbers["seccomp"]] = When((OneOf(0, (1,), high=True), OneOf(1, (0,), high=True)), ALLOW, KILL_PROCESS)
     rules[numbers["prlimit64"]] = When((OneOf(2, (0,), high=True),), ALLOW, KILL_PROCESS)
+    return assemble(machine, rules, ALLOW)
+
+
+@functools.lru_cache
+def code_lock(machine: str) -> bytes:
+    """Takes away what compiling needed: executable mappings, and the call that puts a filter on."""
+    numbers = NUMBERS[machine]
+    rules: dict[int, Rule] = {
+        numbers[name]: When((NoneOfBits(2, _PROT_EXEC),), ALLOW, REFUSE) for name in ("mmap", "mprotect")
+    }
+    rules[numbers["seccomp"]] = KILL_PROCESS
     return assemble(machine, rules, ALLOW)

@@ -43,6 +43,12 @@ class Welcome(msgspec.Struct, frozen=True, array_like=True):
     sdk_version: str
     traceback_to_log: bool
     """Whether a failing operation's traceback goes to the log (simulated mode only)."""
+    kind: str = "python"
+    """The bundle's kind: python or wasm."""
+    memory_bytes: int = 0
+    """Memory that the worker may take (for a wasm bundle, whose own memory is bounded within it)."""
+    fuel: int = 0
+    """Instructions that one call of a wasm bundle may take; 0: as many as it takes when nothing is said."""
 
 
 class Ready(msgspec.Struct, frozen=True, array_like=True):

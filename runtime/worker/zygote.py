@@ -7,6 +7,7 @@ May not: hold any secret, run any actor's code, or start a thread. Forked worker
 from __future__ import annotations
 
 import array
+import functools
 import gc
 import os
 import signal
@@ -22,7 +23,8 @@ from .layers import Layer
 from .loop import run_worker
 from .namespaces import flags_of, leave_session
 from .probe import probe
-from .sandbox import Confinement, address_space_bytes, close_in, move_to_lowest, warm_up
+from .sandbox import Confinement, address_space_bytes, close_in, move_to_lowest, seal_code, warm_up
+from .seccomp_policy import Profile
 from .wire import Awake, Spawn, Spawned
 
 _MESSAGE: Final = 4096
@@ -78,14 +80,17 @@ def _become_worker(descriptor: int, plan: Confinement) -> NoReturn:
         connection = socket.socket(fileno=move_to_lowest(descriptor))
         offered.reseed()
         close_in(connection, plan)
-        code = run_worker(connection)
+        code = run_worker(connection, functools.partial(seal_code, plan))
     finally:
         # No atexit handlers, no flushing: they belong to the zygote's image.
         os._exit(code)
 
 
 def main() -> None:
-    """`python -m tea.runtime.worker.zygote`, with the control socket as standard input."""
+    """`python -m tea.runtime.worker.zygote [wasm]`, with the control socket as standard input.
+
+    Two zygotes, so that workers that run Python have nothing of the compiler in their memory.
+    """
     control = socket.socket(fileno=os.dup(0))
     control.set_inheritable(False)
     null = os.open(os.devnull, os.O_RDWR)
@@ -94,6 +99,8 @@ def main() -> None:
     prctl(PR_SET_DUMPABLE, 0)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     offered.preload()
+    if sys.argv[1:] == [Profile.WASM]:
+        offered.preload_wasm()
     offered.close()
     base_bytes = address_space_bytes()
     report = probe()

@@ -338,6 +338,32 @@ def test_a_replaced_block_is_attested_anew() -> None:
         assert member.book.evidence.named == []
 
 
+def test_an_honest_member_that_followed_a_replaced_block_later_than_the_others_is_not_named_for_it() -> None:
+    network = Network(4)
+    for slot in ("e2", "e3", "e4"):
+        network.members[slot].fork = "other"
+    network.head(1)  # e1 attests the block that is about to be replaced
+    network.deliver()
+    assert network.members["e2"].book.evidence.named == ["e1"]
+    network.members["e1"].fork = "other"
+    network.head(1, "e1")
+    network.tick(6)
+    for slot in ("e2", "e3", "e4"):
+        assert certified_root(network.members[slot], 1) == state(1).root
+        assert network.members[slot].book.evidence.named == []
+
+
+def test_a_member_that_stays_with_another_block_stays_named_and_takes_no_more_room() -> None:
+    network = Network(4)
+    network.members["e3"].fork = "fork"
+    network.head(1)
+    network.deliver()
+    network.tick(60)
+    for slot in ("e1", "e2", "e4"):
+        assert network.members[slot].book.evidence.ids() == ["other-block-e3-1"]
+        assert len(network.members[slot].book.rounds[1].documents["e3"]) == 1
+
+
 @st.composite
 def casts(draw: st.DrawFn) -> tuple[int, list[str], int]:
     """(members, what each of the first few does, seed): at most a third misbehaves."""

@@ -11,7 +11,9 @@ from .walkthrough import Shell
 
 
 def python_blocks(document: str) -> list[str]:
-    return [block.text for block in blocks((ROOT / document).read_text()) if block.language == "python"]
+    """Those that are no file of their own: tests/docs/test_recipes.py runs the others."""
+    found = blocks((ROOT / document).read_text())
+    return [block.text for block in found if block.language == "python" and not block.file]
 
 
 def run_pytest(folder: Path) -> None:

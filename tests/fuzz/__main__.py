@@ -55,7 +55,7 @@ def main() -> int:
     parser.add_argument("--target", action="append", choices=names, help="only this one; repeat")
     arguments = parser.parse_args()
     chosen = arguments.target or names
-    at_once = min(2, os.cpu_count() or 1)
+    at_once = min(2, os.cpu_count() or 1, len(chosen))
     each = max(1, arguments.seconds * at_once // len(chosen))
     with ThreadPoolExecutor(at_once) as pool:
         outcomes = list(pool.map(lambda name: fuzz(name, each), chosen))

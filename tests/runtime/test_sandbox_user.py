@@ -67,8 +67,8 @@ def as_user(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 def test_an_ordinary_users_host_contains_its_adversaries(folder: Path) -> None:
     ended = as_user(
-        folder, "-P", "-m", "pytest", "tests/runtime/test_adversaries.py", "-k", SELECTED, "-p", "no:cacheprovider", "-q",
-        "-p", "no:cov", f"--basetemp={folder / 'pytest'}",
+        folder, "-P", "-m", "pytest", "tests/runtime/test_adversaries.py", "-k", SELECTED, "-q",
+        "-p", "no:cacheprovider", "-p", "no:cov", f"--basetemp={folder / 'pytest'}",
     )  # fmt: skip
     if "cannot open" in ended.stderr:
         pytest.skip(ended.stderr)

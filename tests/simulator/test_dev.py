@@ -31,6 +31,7 @@ class Author:
         self.environment = {**os.environ, "TEA_HOME": str(folder / ".tea")}
         self.source = folder / "tally" / "tally.py"
         self.dev: subprocess.Popen[str] | None = None
+        self.unread: list[dict[str, Any]] = []
 
     def teactl(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -57,15 +58,17 @@ class Author:
         )
 
     def event(self, kind: str, text: str = "") -> dict[str, Any]:
-        """The next event of a kind that says this."""
+        """The next event of a kind that says this; others are kept for later."""
         assert self.dev is not None and self.dev.stdout is not None
-        seen = []
-        for line in self.dev.stdout:
-            seen.append(line)
-            found: dict[str, Any] = json.loads(line)
+        for place, found in enumerate(self.unread):
             if found["event"] == kind and text in found["text"]:
-                return found
-        raise AssertionError(f"no event {kind} {text!r} among {seen}")
+                return self.unread.pop(place)
+        for line in self.dev.stdout:
+            new: dict[str, Any] = json.loads(line)
+            if new["event"] == kind and text in new["text"]:
+                return new
+            self.unread.append(new)
+        raise AssertionError(f"no event {kind} {text!r} among {self.unread}")
 
     def save(self, before: str, after: str) -> None:
         text = self.source.read_text()
@@ -129,11 +132,11 @@ def test_a_network_that_runs_already_is_used_and_left_running(author: Author) ->
     author.event("upgraded")
     assert author.end(signal.SIGTERM) == 0
     assert author.greet().returncode == 0
-    assert author.teactl("sim", "down", "--name", "dev").returncode == 0
-    assert author.teactl("sim", "up", "--name", "dev", "--deployment", "other").returncode == 0
+    manifest = author.folder / "tally" / "manifest.yaml"
+    manifest.write_text(manifest.read_text().replace("deployment: development", "deployment: other"))
     refused = author.teactl("dev", "tally")
     assert refused.returncode == 1
-    assert "is of the deployment other" in refused.stderr
+    assert "is of the deployment development, the manifest of other" in refused.stderr
 
 
 def test_a_folder_without_a_project_is_refused(author: Author) -> None:

@@ -212,3 +212,6 @@ def test_nitro_says_where_its_kernel_would_come_from(tmp_path: Path) -> None:
     files = nitro_files(tmp_path / "kernel", tmp_path / "nsm.ko")
     assert "tea.mode=nitro" in files.cmdline.split()
     assert [name for name, _ in files.modules] == ["nsm.ko"]
+    (tmp_path / "kernel").write_bytes(bzimage("4.14.256-209.484.amzn2.x86_64 #1"))
+    with pytest.raises(ImageError, match="pidfd"):
+        nitro_files(tmp_path / "kernel", tmp_path / "nsm.ko")

@@ -1,0 +1,160 @@
+"""What a hostile actor may say of itself, and what it may keep: bounded, checked, and nobody else's harm.
+
+Rule: docs/architecture.md, "Processes", "Rights" and "Supervision".
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import msgspec
+import pytest
+
+from tea.protocol.errors import CallError, Code
+from tea.protocol.frame import Frame, Kind
+from tea.protocol.operations import OperationDescription
+from tea.runtime.poison import CRASHES, PoisonBook
+from tea.runtime.router import KEPT_BODY, ReplicaGroup, Router
+from tea.runtime.worker.wire import MAX_LOG_LINE, LogLine, Ready
+from tea.runtime.worker_port import WorkerPort
+
+Enclave = Any
+
+
+class Port(WorkerPort):
+    """A port without a socket: frames go in by `frame`, and what it noted is in `notes`."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+        router = Router(asyncio.get_running_loop(), lambda what, error: None)
+        super().__init__(
+            router,
+            ReplicaGroup("hostile"),
+            0,
+            bundle_digest=bytes(32),
+            links={},
+            in_flight_limit=4,
+            mailbox=4,
+            kvp_bytes=0,
+            note=lambda port, level, text: self.notes.append(text),
+        )
+
+    def frame(self, frame: Frame) -> None:
+        self._take(iter([frame]))
+
+    def hello(self, *operations: OperationDescription) -> None:
+        self.frame(Frame(Kind.HELLO, body=msgspec.msgpack.encode(Ready(operations))))
+
+
+def named(name: str, doc: str = "") -> OperationDescription:
+    return OperationDescription(name, (), "None", doc)
+
+
+@pytest.mark.parametrize(
+    "operations",
+    [
+        [named(f"o{number}") for number in range(1025)],
+        [named("twice"), named("twice")],
+        [named("")],
+        [named("o" * 65)],
+        [named("two words")],
+        [named("es\x1b[2Jcape")],
+        [named("wordy", "w" * 70_000)],
+    ],
+    ids=["too many", "one name twice", "no name", "a long name", "words", "an escape sequence", "a long text"],
+)
+async def test_a_hello_that_says_too_much_ends_the_worker(operations: list[OperationDescription]) -> None:
+    port = Port()
+    port.hello(*operations)
+    assert port.violated is not None
+    assert port.operation_numbers == {}
+    assert not port.ready.done() or port.ready.exception() is not None
+
+
+async def test_a_hello_within_bounds_is_taken() -> None:
+    port = Port()
+    port.hello(named("one", "What it does."), named("two"))
+    assert port.violated is None
+    assert port.operation_numbers == {"one": 0, "two": 1}
+
+
+async def test_a_log_line_is_cut_by_the_host_too() -> None:
+    port = Port()
+    port.frame(Frame(Kind.TELL, body=msgspec.msgpack.encode(LogLine("info", "x" * 500_000))))
+    assert [len(note) for note in port.notes] == [MAX_LOG_LINE]
+
+
+def test_a_message_that_was_answered_since_is_no_longer_under_suspicion() -> None:
+    book = PoisonBook()
+    for _ in range(3 * CRASHES):
+        assert book.ended_with("value", b"\x90") is None
+        book.answered("value", b"\x90")
+    assert not book.refuses("value", b"\x90")
+    assert not book.suspects
+
+
+def test_an_answer_to_another_message_clears_nobody() -> None:
+    book = PoisonBook()
+    for _ in range(CRASHES - 1):
+        book.ended_with("value", b"\x91\x01")
+        book.answered("value", b"\x91\x02")
+        book.answered("other", b"\x91\x01")
+    assert book.ended_with("value", b"\x91\x01") is not None
+    assert book.refuses("value", b"\x91\x01")
+
+
+async def test_large_arguments_are_not_kept_by_the_host_while_they_are_in_hand() -> None:
+    port = Port()
+    port.hello(named("take"))
+    router = port._router
+    for size in (KEPT_BODY, KEPT_BODY + 1):
+        router._give(port, Kind.TELL, None, 0, "take", bytes(size), caller="x", chain=(), deadline=0)
+    assert [pending.body is not None for pending in port.delivered.values()] == [True, False]
+
+
+HOLDER = """
+import time
+from tea.sdk import Actor, CallError, operation
+
+class Holder(Actor):
+    @operation
+    def hold(self) -> None:
+        time.sleep(0.4)
+        try:
+            self.vault.open()
+        except CallError as error:
+            self.kvp.set("outcome", f"{error.code.name}: {error.sentence}".encode())
+        else:
+            self.kvp.set("outcome", b"opened")
+
+    @operation
+    def outcome(self) -> str:
+        found = self.kvp.get("outcome")
+        return "none" if found is None else found.decode()
+"""
+VAULT = """
+from tea.sdk import Actor, operation
+
+class Vault(Actor):
+    @operation
+    def open(self) -> str:
+        return "open"
+"""
+
+
+async def test_who_was_answered_with_a_deadline_no_longer_stands_behind_a_call(enclave: Enclave) -> None:
+    enclave.bundle("vault", VAULT, "Vault")
+    enclave.bundle("holder", HOLDER, "Holder", capabilities={"vault": ("open",), "kvp": ("get", "set")})
+    links = """
+  - {from: parent, to: holder, operations: [hold, outcome]}
+  - {from: holder, to: vault, operations: [open], behind: [parent]}
+  - {from: holder, to: kvp, operations: [get, set]}
+"""
+    await enclave.push(enclave.manifest(links=links))
+    with pytest.raises(CallError) as late:
+        await enclave.host.router.call("parent", "holder", "hold", b"\x90", timeout=0.1)
+    assert late.value.code is Code.DEADLINE
+    assert (await enclave.call("holder", "outcome")).startswith("DENIED")
+    await enclave.call("holder", "hold")
+    assert await enclave.call("holder", "outcome") == "opened"
