@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SECONDS ?= 30
 
-.PHONY: demo test lint types bench docs clean setup lock bundles thespian-suite
+.PHONY: demo test lint types bench docs clean setup lock bundles moto thespian-suite
 
 demo: $(VENV)/.parent  ## five simulated enclaves certify a chain's state and name the one that lies
 	$(BIN)/teactl demo
@@ -52,6 +52,13 @@ $(VENV)/.bench: $(VENV)/.dev requirements/bench.txt
 	$(PIP) --require-hashes --no-build-isolation -r requirements/bench.txt
 	touch $@
 
+# A stand-in for AWS's services, for the tests of KMS signers: an environment of its own, since it brings fifty packages.
+moto: build/moto/.done  ## set up moto's server, which some tests then use
+build/moto/.done: requirements/moto.txt
+	test -x build/moto/bin/python || $(PYTHON) -m venv build/moto
+	build/moto/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/moto.txt
+	touch $@
+
 COMPILE := uv pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate --no-emit-package tea-runtime
 lock:  ## write the locks anew from pyproject.toml (needs uv)
 	$(COMPILE) -o requirements/build.txt requirements/build.in
@@ -59,6 +66,7 @@ lock:  ## write the locks anew from pyproject.toml (needs uv)
 	$(COMPILE) -o requirements/parent.txt requirements/parent.in
 	$(COMPILE) -o requirements/dev.txt requirements/dev.in
 	$(COMPILE) -o requirements/bench.txt requirements/bench.in
+	$(COMPILE) -o requirements/moto.txt requirements/moto.in
 
 clean:  ## what was made here; development keys in .tea stay
 	rm -rf $(VENV) build dist *.egg-info .coverage htmlcov .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis demo-out

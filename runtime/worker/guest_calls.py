@@ -19,7 +19,7 @@ _raised: BaseException | None = None
 """What an import raised; it travels through the guest as a trap, and is raised again on the other side."""
 
 
-@ffi.wasmtime_func_unchecked_callback_t
+@ffi.wasmtime_func_unchecked_callback_t  # type: ignore[untyped-decorator]
 def _leave(number: int | None, caller: Any, values: Any, count: int) -> int:
     # One callback for all imports, made when this module is imported: closures need memory that is executable.
     global _raised
@@ -38,15 +38,16 @@ def _leave(number: int | None, caller: Any, values: Any, count: int) -> int:
     return 0
 
 
-@ctypes.CFUNCTYPE(None, ctypes.c_void_p)
+@ctypes.CFUNCTYPE(None, ctypes.c_void_p)  # type: ignore[untyped-decorator]
 def _forget(number: int | None) -> None:
     """Imports live as long as the worker."""
 
 
 def define(linker: wasmtime.Linker, name: str, parameters: int, result: str | None, function: Any) -> None:
     """Offer `tea.NAME`, with `parameters` i32s and a result of type `result` ("i32", "i64" or None)."""
-    i32 = wasmtime.ValType.i32()
-    results = [] if result is None else [i32 if result == "i32" else wasmtime.ValType.i64()]
+    i32, i64 = wasmtime.ValType.i32, wasmtime.ValType.i64
+    results = [] if result is None else [i32() if result == "i32" else i64()]
+    kind = wasmtime.FuncType([i32() for _ in range(parameters)], results)
     _offered.append((function, parameters, result))
     raw = name.encode()
     error = ffi.wasmtime_linker_define_func_unchecked(
@@ -55,7 +56,7 @@ def define(linker: wasmtime.Linker, name: str, parameters: int, result: str | No
         3,
         ctypes.create_string_buffer(raw),
         len(raw),
-        wasmtime.FuncType([i32] * parameters, results).ptr(),
+        kind.ptr(),
         _leave,
         len(_offered) - 1,
         _forget,

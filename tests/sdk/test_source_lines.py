@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from thespian.system import sourceLoader
 
 from tea.sdk import source_lines
 from tea.sdk.binding import Identity, bind
@@ -41,9 +42,9 @@ def fail():
 
 @pytest.fixture(autouse=True)
 def clean() -> Iterator[None]:
-    before = source_lines.loader.fix_imports
+    before = sourceLoader.fix_imports
     yield
-    source_lines.loader.fix_imports = before
+    sourceLoader.fix_imports = before
     for name in ("wrong.py", "helper.py"):
         linecache.cache.pop(name, None)
 
@@ -84,11 +85,8 @@ def test_lines_are_those_of_the_authors_files(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_a_mistake_in_a_files_syntax_has_its_line() -> None:
-    with pytest.raises(LoadError) as failure:
+    with pytest.raises(LoadError, match=r"expected ':' \(wrong\.py, line 3\)"):
         load({"wrong.py": "from tea.sdk import Actor\n\nclass Wrong(Actor)\n    pass\n"})
-    cause = failure.value.__cause__
-    assert isinstance(cause, SyntaxError)
-    assert (cause.filename, cause.lineno) == ("wrong.py", 3)
 
 
 def test_an_error_that_causes_itself_is_shown_once() -> None:
