@@ -99,7 +99,7 @@ links:
 """
 _README: Final = """# NAME
 
-An actor for [tea-runtime](https://github.com/tea-runtime/tea-runtime): greets by name, and counts how often.
+An actor for tea-runtime: greets by name, and counts how often.
 
 | operation | what it does |
 | --- | --- |

@@ -36,6 +36,10 @@ def stubs_of(path: Path) -> str:
         return render(read_actor(files, source.entry), source.name, source.version, _digest(build_archive(files)))
     data = read_bundle_file(path)
     bundle = inspect_bundle(data)
+    if bundle.claims.kind != "python":
+        raise Refusal(
+            f"{path}: found an actor of the kind {bundle.claims.kind}, expected python: it has no source here"
+        )
     if not bundle.archive_matches:
         raise Refusal(f"{path}: found another archive than its claims name, expected the one that was signed")
     match canonical.decode(data, limit=MAX_BUNDLE):

@@ -225,6 +225,8 @@ class Host:
                 plan.declared.update({name: starting[name].declared() for name in layer if name in starting})
             for supervisor in starting.values():
                 await supervisor.check_health(HEALTH_SECONDS)
+            for supervisor in starting.values():
+                supervisor.require_up()
         except BaseException:
             measurement.pending = None
             self._loading = None
@@ -281,9 +283,9 @@ class Host:
                 found.add(name)
         return [name for name in order if name in found and name != actor]
 
-    def _actor_restarted(self, actor: str) -> None:
-        supervisor = self.supervisors.get(actor)
-        if supervisor is None or supervisor.plan.strategy != "rest-for-one":
+    def _actor_restarted(self, supervisor: ActorSupervisor) -> None:
+        actor = supervisor.plan.name
+        if self.supervisors.get(actor) is not supervisor or supervisor.plan.strategy != "rest-for-one":
             return
         dependants = self._depends(actor)
 
@@ -296,9 +298,10 @@ class Host:
             self.log("info", "host", f"{actor} was restarted: {', '.join(dependants)} follow")
             self._background(replace())
 
-    def _actor_given_up(self, actor: str) -> None:
-        supervisor = self.supervisors.get(actor)
-        if supervisor is None or supervisor.plan.strategy != "escalate":
+    def _actor_given_up(self, supervisor: ActorSupervisor) -> None:
+        actor = supervisor.plan.name
+        # One of a revision that is only starting fails that revision, not the one that serves.
+        if self.supervisors.get(actor) is not supervisor or supervisor.plan.strategy != "escalate":
             return
         self.log("error", "host", f"{actor} stays down, and its failure is the host's: shutting down")
         self.failure = supervisor.last_error

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from tea.protocol.context import Context, encode_context
 from tea.protocol.errors import CallError, Code
@@ -274,9 +274,14 @@ class Router:
             raise
         except Exception as defect:  # noqa: BLE001 (a provider's defect must become one answer, and a log line)
             raise self._defect(where, port, defect) from None
-        task = self.loop.create_task(self._await_provider(port, frame.correlation, operation, where, seconds, result))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._run_for(port, self._await_provider(port, frame.correlation, operation, where, seconds, result))
+
+    def _run_for(self, port: WorkerPort, work: Coroutine[Any, Any, None]) -> None:
+        """Run a provider's part of a call; it ends with the worker that asked for it."""
+        task = self.loop.create_task(work)
+        for tasks in (self._tasks, port.provider_tasks):
+            tasks.add(task)
+            task.add_done_callback(tasks.discard)
 
     async def _await_provider(
         self,
@@ -535,6 +540,8 @@ class Router:
                     self._finish(pending.origin, pending.correlation, Kind.ERROR, body)
         if port in port.group.ports:
             port.group.ports.remove(port)
+        for task in list(port.provider_tasks):  # nobody waits for these any more
+            task.cancel()
 
     # -- deadlines ---------------------------------------------------------------------------------------------
 

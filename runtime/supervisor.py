@@ -104,9 +104,9 @@ class ActorSupervisor:
         self.last_error: str | None = None
         self.failed = False
         """Whether it ended too often and stays down."""
-        self.on_restart: Callable[[str], None] | None = None
+        self.on_restart: Callable[[ActorSupervisor], None] | None = None
         """Told of each restart: the host restarts who depends on it, where the manifest says so."""
-        self.on_given_up: Callable[[str], None] | None = None
+        self.on_given_up: Callable[[ActorSupervisor], None] | None = None
         """Told when it stays down."""
         self._router = router
         self._zygote = zygote
@@ -253,7 +253,7 @@ class ActorSupervisor:
                 )
                 self._note(port, "error", self.last_error)
                 if self.on_given_up is not None:
-                    self.on_given_up(self.plan.name)
+                    self.on_given_up(self)
                 return
             # Jitter keeps replicas that died together from coming back together.
             await asyncio.sleep(delay * random.uniform(0.5, 1.0))  # noqa: S311
@@ -268,8 +268,14 @@ class ActorSupervisor:
                 continue
             self.restarts += 1
             if crashed and self.on_restart is not None:
-                self.on_restart(self.plan.name)
+                self.on_restart(self)
             return
+
+    def require_up(self) -> None:
+        """Raise `StartFailed` unless every replica is up: one may have ended since it was ready."""
+        if len(self._replicas) < self.plan.replicas:
+            ended = self.last_error or f"a replica of {self.plan.name} ended"
+            raise StartFailed(f"{ended}, before its revision served")
 
     async def check_health(self, seconds: float) -> None:
         """Call each replica's operation `health`, where it declares one. Raises `StartFailed` when one refuses."""

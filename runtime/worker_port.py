@@ -64,6 +64,8 @@ class WorkerPort(asyncio.Protocol):
         self.retiring = False
         """Whether its end is the host's own doing: then nothing that it had in hand is to blame."""
         self.outgoing: set[int] = set()
+        self.provider_tasks: set[asyncio.Task[None]] = set()
+        """What providers still do for its calls."""
         self.delivered: dict[int, Pending] = {}
         self.operation_numbers: dict[str, int] = {}
         self.descriptions: tuple[OperationDescription, ...] = ()

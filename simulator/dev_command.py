@@ -128,7 +128,8 @@ async def _network(registry: Registry, name: str, deployment: str, workshop: Wor
     """The network that runs, or a new one; whether it was started. Raises `Refusal` when it is another deployment's."""
     from .networks import UpPlan, processes_of, up
 
-    if name in registry.networks() and all(one.is_running() for one in processes_of(registry, name)):
+    processes = processes_of(registry, name) if name in registry.networks() else []
+    if processes and all(one.is_running() for one in processes):
         network = registry.network(name)
         if network.root is None:
             raise Refusal(f"{name} is no simulated network: the development key has no business there")

@@ -11,6 +11,7 @@ import asyncio
 import ipaddress
 import json
 import os
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,15 +19,18 @@ from typing import Final, TypeVar
 
 from aiohttp import web
 
+from tea.trust.attestation import ChainCache
 from tea.trust.audit_log import AuditError
 from tea.trust.errors import TrustError
 from tea.trust.release import MAX_REQUEST, ReleaseCode
 
 from ..refusal import Refusal
+from . import verifying
 from .service import ReleaseService, code_of
 
 CHALLENGE_PATH: Final = "/v1/challenge"
 RELEASE_PATH: Final = "/v1/release"
+VERIFY_PATH: Final = "/v1/verify"
 T = TypeVar("T")
 
 
@@ -37,6 +41,7 @@ class ReleaseServer:
         self._service = service
         # One thread: verification and SQLite block, and the service is made for one at a time.
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="release")
+        self._chains = ChainCache()
         self._runner: web.AppRunner | None = None
         self.port: int | None = None
         """Where it listens on the loopback address, once started."""
@@ -53,6 +58,7 @@ class ReleaseServer:
         app = web.Application(client_max_size=MAX_REQUEST)
         app.router.add_get(CHALLENGE_PATH, self._challenge)
         app.router.add_post(RELEASE_PATH, self._release)
+        app.router.add_post(VERIFY_PATH, self._verify)
         app.router.add_get("/healthz", self._health)
         self._runner = web.AppRunner(app, access_log=None)
         await self._runner.setup()
@@ -82,6 +88,18 @@ class ReleaseServer:
     async def _release(self, request: web.Request) -> web.Response:
         data = await request.read()  # aiohttp answers 413 beyond the limit
         return await self._answer(lambda: self._service.release(data))
+
+    async def _verify(self, request: web.Request) -> web.Response:
+        data = await request.read()
+
+        def judge() -> dict[str, object]:
+            return verifying.verify(data, now_ms=int(time.time() * 1000), cache=self._chains)
+
+        try:
+            verdict = await asyncio.get_running_loop().run_in_executor(self._thread, judge)
+        except ValueError as error:
+            return _refusal(400, "malformed", str(error))
+        return web.json_response(verdict)
 
     async def _health(self, request: web.Request) -> web.Response:
         return web.json_response({"ok": True})

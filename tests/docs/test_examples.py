@@ -28,6 +28,14 @@ def test_the_actor_of_the_authors_page_runs_and_passes_its_test(tmp_path: Path) 
     run_pytest(tmp_path)
 
 
+def test_the_test_of_thespians_page_passes(tmp_path: Path) -> None:
+    files = {block.file: block.text for block in blocks((ROOT / "docs/thespian.md").read_text())}
+    (tmp_path / "greeter.py").write_text(files["greeter.py"])
+    (test,) = python_blocks("docs/thespian.md")
+    (tmp_path / "test_greeter.py").write_text(test)
+    run_pytest(tmp_path)
+
+
 def test_the_provider_of_the_contributors_page_runs_and_passes_its_test(tmp_path: Path) -> None:
     provider, test = python_blocks("CONTRIBUTING.md")[:2]
     (tmp_path / "greeting.py").write_text(provider)

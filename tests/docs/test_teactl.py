@@ -40,5 +40,19 @@ def test_every_example_gives_what_it_prints(shell: Shell) -> None:
 
 
 def test_every_command_of_the_main_path_has_its_section() -> None:
-    for name in ("key", "bundle", "actor", "dev", "manifest", "sim", "push", "call", "status", "logs", "attest", "ra", "demo"):
+    for name in (
+        "key",
+        "bundle",
+        "actor",
+        "dev",
+        "manifest",
+        "sim",
+        "push",
+        "call",
+        "status",
+        "logs",
+        "attest",
+        "ra",
+        "demo",
+    ):
         assert f"\n## {name}\n" in TEXT

@@ -13,7 +13,8 @@ import pytest
 
 from tea.protocol.errors import CallError, Code
 from tea.protocol.frame import Frame, Kind
-from tea.protocol.operations import OperationDescription
+from tea.protocol.operations import OperationDescription, operation
+from tea.providers.base import Call, Config, Provider
 from tea.runtime.poison import CRASHES, PoisonBook
 from tea.runtime.router import KEPT_BODY, ReplicaGroup, Router
 from tea.runtime.worker.wire import MAX_LOG_LINE, LogLine, Ready
@@ -158,3 +159,35 @@ async def test_who_was_answered_with_a_deadline_no_longer_stands_behind_a_call(e
     assert (await enclave.call("holder", "outcome")).startswith("DENIED")
     await enclave.call("holder", "hold")
     assert await enclave.call("holder", "outcome") == "opened"
+
+
+class Endless(Provider[Config]):
+    """A provider that answers nobody."""
+
+    name = "endless"
+
+    @operation
+    async def wait(self, call: Call) -> None:
+        """Waits for ever."""
+
+
+async def test_what_a_provider_does_for_a_worker_ends_with_the_worker() -> None:
+    ended = asyncio.Event()
+
+    async def never() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    port = Port()
+    router = port._router
+    task_of = router._await_provider(port, 7, Endless.operations()["wait"], "endless.wait", None, never())
+    router._run_for(port, task_of)
+    router.figures.calls += 1
+    await asyncio.sleep(0)
+    port.connection_lost(None)
+    async with asyncio.timeout(1):
+        await ended.wait()
+    await asyncio.sleep(0)
+    assert router.in_flight == 0

@@ -73,6 +73,14 @@ def test_what_is_left_out_is_documented_with_its_reason() -> None:
         assert f"| `{name}` | {reason} |" in DOCUMENT
 
 
+def test_without_an_index_the_reason_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sdist, "KEPT", tmp_path / "build" / sdist.FILE)
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    with pytest.raises(sdist.NotToBeHad, match="thespian"):
+        sdist.sdist()
+    assert not sdist.KEPT.exists()
+
+
 def test_another_distribution_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     kept = tmp_path / sdist.FILE
     kept.write_bytes(b"something else")

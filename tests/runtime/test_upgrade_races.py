@@ -6,6 +6,8 @@ Rule: docs/architecture.md, "Boot", "Statements" and "Supervision".
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 from typing import Any
 
 import pytest
@@ -142,3 +144,53 @@ async def test_a_replica_that_did_not_start_leaves_no_timer_behind(enclave: Encl
     with pytest.raises(CallError, match="did not start"):
         await enclave.push(enclave.manifest(revision=2, links=links, providers=providers, versions={"echo": "0.2.0"}))
     assert clock.usage() == before
+
+
+LIVES = """
+from tea.sdk import Actor, operation
+
+class Base(Actor):
+    @operation
+    def work(self) -> str:
+        return "one"
+"""
+SLOW_TOP = """
+import time
+from tea.sdk import Actor, operation
+
+class Top(Actor):
+    def on_start(self) -> None:
+        time.sleep(0.6)
+
+    @operation
+    def work(self) -> str:
+        return self.base.work()
+"""
+TOP_LINKS = """
+  - {from: parent, to: base, operations: [work]}
+  - {from: top, to: base, operations: [work]}
+"""
+ESCALATES = {"base": ", restart: {strategy: escalate, intensity: 0}"}
+
+
+async def test_an_actor_that_ends_for_good_while_its_revision_starts_refuses_that_revision_and_harms_no_other(
+    enclave: Enclave, until: Any
+) -> None:
+    enclave.bundle("base", LIVES, "Base")
+    enclave.bundle("top", SLOW_TOP.replace("0.6", "0"), "Top", capabilities={"base": ("work",)})
+    await enclave.push(enclave.manifest(links=TOP_LINKS, actors=ESCALATES))
+    enclave.bundle("base", LIVES.replace("one", "two"), "Base", version="0.2.0")
+    enclave.bundle("top", SLOW_TOP, "Top", version="0.2.0", capabilities={"base": ("work",)})
+    versions = {"base": "0.2.0", "top": "0.2.0"}
+    manifest = enclave.manifest(revision=2, links=TOP_LINKS, actors=ESCALATES, versions=versions)
+    pushing = asyncio.ensure_future(enclave.push(manifest))
+    await until(lambda: "base" in enclave.host._starting and enclave.host._starting["base"].pids)
+    starting = enclave.host._starting["base"]
+    os.kill(starting.pids[0], signal.SIGKILL)  # it was ready; the one that calls it still starts
+    with pytest.raises(CallError, match="base") as refused:
+        await pushing
+    assert refused.value.details["step"] == "starting-workers"
+    assert starting.failed
+    assert enclave.host.tracker.phase.value == "ready"
+    assert enclave.host.failure is None
+    assert await enclave.call("base", "work") == "one"
