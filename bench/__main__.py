@@ -10,6 +10,7 @@ import sys
 
 BENCHES = (
     ("actors", ["--rounds", "3000", "--repeats", "3"]),
+    ("wasm", []),
     ("attestation", []),
     ("settings", []),
     ("image", []),

@@ -37,8 +37,8 @@ class BenchEnclave:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._key = PrivateKey.generate()
-        approvers = f"tea: approvers/1\ndeployment: bench\nepoch: 1\nthreshold: 1\nkeys: ['{self._key.public.text}']\n"
+        self.key = PrivateKey.generate()
+        approvers = f"tea: approvers/1\ndeployment: bench\nepoch: 1\nthreshold: 1\nkeys: ['{self.key.public.text}']\n"
         instance = instance_id(b"bench", "e1")
         credential = SimulatedCa.create().issue_instance(instance)
         start = SimulatedStart(credential, module_id(instance), simulated_pcrs(approvers.encode()))
@@ -49,7 +49,8 @@ class BenchEnclave:
             approvers=parse_approvers(approvers),
             loop=asyncio.get_running_loop(),
         )
-        self._bundles: dict[str, tuple[bytes, str]] = {}
+        self.bundles: dict[str, tuple[bytes, str]] = {}
+        """Actor -> its bundle file, and more fields of its manifest entry, each with a leading comma."""
         self._revision = 0
 
     def actor(
@@ -60,20 +61,20 @@ class BenchEnclave:
             name=name, version="0.1.0", entry=f"{name}:{entry}", issued_at=int(time.time()), capabilities=asks or {}
         )
         archive = build_archive({f"{name}.py": textwrap.dedent(source).encode()})
-        self._bundles[name] = (build_bundle(archive, claims, self._key), fields)
+        self.bundles[name] = (build_bundle(archive, claims, self.key), fields)
 
     async def push(self, links: str) -> None:
         """Approve and run the actors under these links."""
         self._revision += 1
-        names = ", ".join(self._bundles)
+        names = ", ".join(self.bundles)
         actors, paths = [], []
-        for name, (data, fields) in self._bundles.items():
+        for name, (data, fields) in self.bundles.items():
             digest = hashlib.sha256(data).hexdigest()
             actors.append(f"  {name}: {{version: 0.1.0, bundle: 'sha256:{digest}', issuer: dev{fields}}}")
             path = self.folder / f"{name}.tea"
             path.write_bytes(data)
             paths.append(str(path))
-        issuer = f"{{key: '{self._key.public.text}', actors: [{names}], capabilities: [kvp, {names}]}}"
+        issuer = f"{{key: '{self.key.public.text}', actors: [{names}], capabilities: [kvp, {names}]}}"
         text = "\n".join(
             [
                 "tea: manifest/1",
@@ -88,7 +89,7 @@ class BenchEnclave:
                 links,
             ]
         )
-        envelope = approve(parse_manifest(text).canonical(), self._key)
+        envelope = approve(parse_manifest(text).canonical(), self.key)
         await self.client.push(Push(envelope, (), {}, tuple(paths)))
 
     async def call(self, actor: str, operation: str, *args: object) -> Any:

@@ -25,6 +25,7 @@ from tea.protocol.channels import (
     Logs,
     Peers,
     Release,
+    Takeover,
 )
 from tea.protocol.errors import CallError, Code
 from tea.protocol.transport.address import Address
@@ -34,7 +35,7 @@ from tea.protocol.transport.server import Server, listen
 from .files import private_folder
 from .hub import Hub, Relay
 from .log_book import LogBook
-from .operator import ClientStatus, LogPage, Operator, Push
+from .operator import TAKEOVER_SECONDS, ClientStatus, LogPage, Operator, Push
 from .pushing import push
 from .registry import OPERATOR_SOCKET, socket_folder
 from .release_relay import NoRelease
@@ -212,7 +213,12 @@ class RuntimeClient(Operator):
             raise CallError(Code.CONFLICT, "another push to this enclave is under way: wait for it")
         async with self._pushing:
             pushed = await push(
-                self._connected(), settings.manifest, settings.approver_changes, settings.environment, paths
+                self._connected(),
+                settings.manifest,
+                settings.approver_changes,
+                settings.environment,
+                paths,
+                standby=settings.standby,
             )
         self._pushed = (pushed.sent_bytes, pushed.seconds)
         return pushed.activation
@@ -222,6 +228,12 @@ class RuntimeClient(Operator):
             Channel.CONTROL, Control, "call", actor, operation, arguments, timeout=CALL_SECONDS
         )
         return result
+
+    async def take_over(self, source: str) -> Takeover:
+        taken: Takeover = await self._connected().call(
+            Channel.CONTROL, Control, "take_over", source, timeout=TAKEOVER_SECONDS
+        )
+        return taken
 
     async def attest(self, nonce: bytes) -> Attestation:
         attestation: Attestation = await self._connected().call(Channel.CONTROL, Control, "attest", nonce)

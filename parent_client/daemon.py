@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import dataclasses
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import msgspec
@@ -58,6 +59,11 @@ def parser(prog: str) -> argparse.ArgumentParser:
     made.add_argument("--watch", type=Path, help="JSON file: what of the chain is watched; touched accounts by default")
     made.add_argument("--finality", choices=["finalized", "latest"], default="finalized", help="which head to follow")
     made.add_argument("--release", help="release service for secrets: http://HOST:PORT, https://... or unix:/PATH")
+    made.add_argument(
+        "--tunnel", type=_address, help="where the enclave dials out: vsock:any:8443 on a parent instance"
+    )
+    made.add_argument("--egress", action="append", default=[], metavar="HOST:PORT", help="what the tunnel may reach")
+    made.add_argument("--aws-credentials", choices=["instance", "environment"], help="what the tunnel offers to KMS")
     made.add_argument("--poll", type=float, default=0.5, help="seconds between looks at the chain's head")
     return made
 
@@ -74,6 +80,35 @@ def run(arguments: argparse.Namespace, wrap: Wrap | None = None) -> int:
 
 
 async def _serve(arguments: argparse.Namespace, wrap: Wrap | None) -> None:
+    async with _tunnel(arguments):
+        await _serve_client(arguments, wrap)
+
+
+@contextlib.asynccontextmanager
+async def _tunnel(arguments: argparse.Namespace) -> AsyncIterator[None]:
+    """The enclave's way out, for as long as the block lasts; nothing without --tunnel."""
+    if arguments.tunnel is None:
+        if arguments.egress or arguments.aws_credentials is not None:
+            raise ValueError("--egress and --aws-credentials are of a tunnel: say with --tunnel where it listens")
+        yield
+        return
+    # Only a client with a tunnel pays for these imports.
+    from .tunnel import TunnelServer
+
+    credentials = None
+    if arguments.aws_credentials is not None:
+        from .aws_credentials import from_environment, from_instance
+
+        credentials = from_instance() if arguments.aws_credentials == "instance" else from_environment()
+    server = TunnelServer(arguments.tunnel, arguments.egress, credentials=credentials)
+    await server.start()
+    try:
+        yield
+    finally:
+        await server.close()
+
+
+async def _serve_client(arguments: argparse.Namespace, wrap: Wrap | None) -> None:
     config = unix_config(arguments.name, arguments.folder, dict(arguments.peer), arguments.chain)
     if arguments.enclave is not None:
         config = dataclasses.replace(config, enclave=arguments.enclave)

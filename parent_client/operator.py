@@ -6,10 +6,15 @@ Rule: docs/architecture.md, "Processes".
 
 from __future__ import annotations
 
+from typing import Final
+
 import msgspec
 
-from tea.protocol.channels import Activation, Attestation, HostStatus, LogRecord
+from tea.protocol.channels import Activation, Attestation, HostStatus, LogRecord, Takeover
 from tea.protocol.operations import operation
+
+TAKEOVER_SECONDS: Final = 600.0
+"""For a whole state to come over, with attempts that got lost."""
 
 
 class PeerStatus(msgspec.Struct, frozen=True):
@@ -55,6 +60,8 @@ class Push(msgspec.Struct, frozen=True, array_like=True):
     approver_changes: tuple[bytes, ...]
     environment: dict[str, str]
     bundles: tuple[str, ...]
+    standby: bool = False
+    """See `SettingsOffer.standby`."""
 
 
 class LogPage(msgspec.Struct, frozen=True):
@@ -82,6 +89,11 @@ class Operator:
     @operation
     async def call(self, actor: str, operation: str, arguments: bytes) -> bytes:
         """Call an actor over its link `from: parent`; msgpack both ways."""
+        raise NotImplementedError
+
+    @operation
+    async def take_over(self, source: str) -> Takeover:
+        """Have the enclave take its slot over from the enclave of peer `source`; see `Control.take_over`."""
         raise NotImplementedError
 
     @operation

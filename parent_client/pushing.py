@@ -91,13 +91,16 @@ async def push(
     approver_changes: tuple[bytes, ...],
     environment: Mapping[str, str],
     bundles: Sequence[Path],
+    *,
+    standby: bool = False,
 ) -> Pushed:
     """Offer, send what is missing, activate. Raises `CallError` as the enclave refused.
 
     What was sent before a push broke off is not sent again by the next one.
     """
     files = await asyncio.to_thread(read_bundles, bundles)
-    offer = SettingsOffer(manifest, approver_changes, dict(environment), tuple(file.offer for file in files))
+    offers = tuple(file.offer for file in files)
+    offer = SettingsOffer(manifest, approver_changes, dict(environment), offers, standby)
     missing: tuple[bytes, ...] = await enclave.call(Channel.CONTROL, Control, "offer", offer, timeout=OFFER_SECONDS)
     chunks: dict[bytes, memoryview] = {}
     for file in files:

@@ -74,6 +74,8 @@ class SourceActor:
 
 def read_actor(files: Mapping[str, bytes], entry: str) -> SourceActor:
     """The entry class's operations. Raises `Refusal` that says what could not be read, and where."""
+    if entry.endswith(".wasm"):
+        raise Refusal(f"found a wasm bundle ({entry}), expected one in Python: its interface is {entry[:-5]}.json")
     module, _, class_name = entry.partition(":")
     return _Reader(files).actor(module, class_name)
 

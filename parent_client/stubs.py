@@ -32,14 +32,12 @@ def stubs_of(path: Path) -> str:
     """
     if path.is_dir():
         source = read_source(path / DESCRIPTION)
+        _require_python(path, source.kind)
         files: Mapping[str, bytes] = source_files(path, source)
         return render(read_actor(files, source.entry), source.name, source.version, _digest(build_archive(files)))
     data = read_bundle_file(path)
     bundle = inspect_bundle(data)
-    if bundle.claims.kind != "python":
-        raise Refusal(
-            f"{path}: found an actor of the kind {bundle.claims.kind}, expected python: it has no source here"
-        )
+    _require_python(path, bundle.claims.kind)
     if not bundle.archive_matches:
         raise Refusal(f"{path}: found another archive than its claims name, expected the one that was signed")
     match canonical.decode(data, limit=MAX_BUNDLE):
@@ -48,6 +46,11 @@ def stubs_of(path: Path) -> str:
             return render(actor, bundle.claims.name, bundle.claims.version, _digest(archive))
         case _:
             raise RuntimeError("inspect_bundle let something else than a bundle pass")
+
+
+def _require_python(path: Path, kind: str) -> None:
+    if kind != "python":
+        raise Refusal(f"{path}: found an actor of the kind {kind}, expected python: of another there is no source")
 
 
 def _digest(archive: bytes) -> str:

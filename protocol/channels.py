@@ -42,6 +42,8 @@ class SettingsOffer(msgspec.Struct, frozen=True, array_like=True):
     approver_changes: tuple[bytes, ...]
     environment: dict[str, str]
     bundles: tuple[BundleOffer, ...]
+    standby: bool = False
+    """Whether the enclave waits for the state of its slot's holder (`take_over`), and serves nothing before."""
 
 
 class ActorStatus(msgspec.Struct, frozen=True):
@@ -109,6 +111,15 @@ class Activation(msgspec.Struct, frozen=True):
     attestation: Attestation
 
 
+class Takeover(msgspec.Struct, frozen=True):
+    """What a takeover came to."""
+
+    slot: str
+    term: int
+    holder: bool
+    """Whether this enclave holds the slot now; False: the one before went on by itself, and this is a standby."""
+
+
 class Control:
     """CONTROL, answered by the enclave's host."""
 
@@ -145,6 +156,15 @@ class Control:
     @operation
     async def event_log(self) -> tuple[bytes, ...]:
         """The entries of the hash-chained event log, oldest first."""
+        raise NotImplementedError
+
+    @operation
+    async def take_over(self, source: str) -> Takeover:
+        """Take keys and state of the own slot over from its holder, whom the runtime client knows as peer `source`.
+
+        Asked again after UNAVAILABLE, it goes on where it was. CONFLICT when this enclave is not one that waits;
+        UNTRUSTED when the other end is not to be believed, or refuses.
+        """
         raise NotImplementedError
 
     @operation

@@ -17,8 +17,9 @@ import time
 import uvloop
 
 from tea.protocol.transport.address import Address
-from tea.providers.nitro.client import Nsm
+from tea.providers.nitro.client import Nsm, NsmError
 from tea.providers.nitro.device import Device, NsmDevice
+from tea.providers.nitro.entropy import mix_entropy
 from tea.trust.approval import parse_approvers
 from tea.trust.errors import TrustError
 
@@ -36,6 +37,8 @@ def main(argv: list[str] | None = None) -> int:
         approvers = parse_approvers(arguments.approvers.read_text(), str(arguments.approvers))
         address = Address.parse(arguments.parent)
         device = _device(arguments)
+        if arguments.mode == "nitro":
+            _mix(device)
     except (TrustError, OSError, ValueError) as error:
         print(f"tea.runtime: {error}", file=sys.stderr)  # noqa: T201 (the console is all there is before a connection)
         return 1
@@ -86,6 +89,14 @@ def _device(arguments: argparse.Namespace) -> Device:
 
     with os.fdopen(arguments.credential_fd, "rb") as file:
         return SimulatedStart.decode(file.read(MAX_START + 1)).nsm(time.time)
+
+
+def _mix(device: Device) -> None:
+    """The NSM's random into the kernel's pool, before the first key is made. Raises `OSError`: then nothing starts."""
+    try:
+        mix_entropy(Nsm(device))
+    except (NsmError, OSError) as error:
+        raise OSError(f"the NSM's random could not be mixed into the kernel's pool: {error}") from None
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from tea.protocol.channels import Activation, Attestation, Control, HostStatus, SettingsOffer
+from tea.protocol.channels import Activation, Attestation, Control, HostStatus, SettingsOffer, Takeover
 from tea.protocol.errors import CallError, Code
 from tea.protocol.operations import OperationDescription
 
@@ -54,6 +54,9 @@ class ControlService(Control):
 
     async def event_log(self) -> tuple[bytes, ...]:
         return self._host.measurement.log.entries
+
+    async def take_over(self, source: str) -> Takeover:
+        return await self._host.continuity.take_over(source)
 
     async def shutdown(self, drain: float) -> None:
         if not 0 <= drain <= MAX_DRAIN:

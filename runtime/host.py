@@ -37,7 +37,9 @@ from tea.trust.errors import TrustError
 from tea.trust.policy import Policy
 from tea.trust.roots import Roots, digest_of
 
+from .continuity_host import HostContinuity
 from .control import ControlService
+from .fair_threads import FairThreads
 from .lent import HostParentLink, LentServices
 from .loader import LoadPlan, load
 from .measure import AlreadyMeasured, Identity, Measurement
@@ -83,12 +85,14 @@ class Host:
         self.loop = loop
         self.tracker = PhaseTracker()
         self.executor = ThreadPoolExecutor(max_workers=THREADS, thread_name_prefix="tea")
-        self.measurement = Measurement(nsm, self.executor, approvers.deployment)
+        self.threads = FairThreads(loop, self.executor)
+        self.measurement = Measurement(nsm, self.threads, approvers.deployment)
         self.router = Router(loop, self._defect)
         self.zygote = Zygote(loop, self._sandbox_found)
         self.parent_link = HostParentLink()
         self.settings = SettingsStore()
         self.providers = ProviderSet(self._lend)
+        self.continuity = HostContinuity(self)
         self.environment: Mapping[str, str] = {}
         self._running: _Running | None = None
         self._loading: LoadPlan | None = None
@@ -182,6 +186,7 @@ class Host:
         self._succeed("settings are complete")
         try:
             plan = await load(self, offer, bundles)
+            self.continuity.require(plan, self.slot_in(plan))
             activation = await self._switch_to(plan)
         except (TrustError, ProviderError, StartFailed, SpawnError, AlreadyMeasured, NsmError, CallError) as error:
             raise self._failed(error) from error
@@ -192,6 +197,11 @@ class Host:
             raise self._failed(CallError(Code.INTERNAL, "the host's log has the cause")) from defect
         self.settings.keep(bundles)
         return activation
+
+    @property
+    def activating(self) -> bool:
+        """Whether an activation is under way."""
+        return self._activation is not None and not self._activation.done()
 
     def step(self, detail: str) -> None:
         """The next phase of an activation (`loader.load` calls it)."""
@@ -255,14 +265,15 @@ class Host:
         self.router.parent_grants = plan.parent_grants
         for supervisor in self._running.supervisors.values():
             supervisor.serve()
-        self.router.accepting = True
-        self._succeed(f"revision {plan.manifest.revision} serves")
+        self.continuity.went_live(plan, self.own_slot)
+        serves = "serves" if self.router.accepting else "is up, and does not serve"
+        self._succeed(f"revision {plan.manifest.revision} {serves}")
         old = before.supervisors if before is not None else {}
         retired = {name: supervisor for name, supervisor in old.items() if name not in kept}
         gone = tuple(name for name in old if name not in self._running.supervisors)
         self._retire(retired, gone)
         document, statement = await self.measurement.attest("ready", b"")
-        self.log("info", "host", f"revision {plan.manifest.revision} serves", started=", ".join(starting))
+        self.log("info", "host", f"revision {plan.manifest.revision} {serves}", started=", ".join(starting))
         return Activation(
             manifest_digest=plan.manifest_digest,
             revision=plan.manifest.revision,
@@ -296,7 +307,7 @@ class Host:
 
         if dependants:
             self.log("info", "host", f"{actor} was restarted: {', '.join(dependants)} follow")
-            self._background(replace())
+            self.background(replace())
 
     def _actor_given_up(self, supervisor: ActorSupervisor) -> None:
         actor = supervisor.plan.name
@@ -305,9 +316,10 @@ class Host:
             return
         self.log("error", "host", f"{actor} stays down, and its failure is the host's: shutting down")
         self.failure = supervisor.last_error
-        self._background(self.shutdown(DRAIN_SECONDS))
+        self.background(self.shutdown(DRAIN_SECONDS))
 
-    def _background(self, work: Coroutine[Any, Any, None]) -> None:
+    def background(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run this beside everything else, and keep it until it ends."""
         task = self.loop.create_task(work)
         self._working.add(task)
         task.add_done_callback(self._working.discard)
@@ -396,7 +408,12 @@ class Host:
     @property
     def own_slot(self) -> str | None:
         """The slot whose PCR3 or PCR4 is this enclave's."""
-        for name, binding in self.members.items():
+        plan = self._loading or self.plan
+        return self.slot_in(plan) if plan is not None else None
+
+    def slot_in(self, plan: LoadPlan) -> str | None:
+        """The slot that a plan gives this enclave."""
+        for name, binding in plan.members.items():
             if binding and all(
                 self._own_pcrs[int(key.removeprefix("pcr"))].hex() == value for key, value in binding.items()
             ):
@@ -447,7 +464,7 @@ class Host:
         figures, identity, plan = self.router.figures, self.measurement.identity, self.plan
         return HostStatus(
             phase=self.tracker.phase.value,
-            detail=self.tracker.detail,
+            detail=self.continuity.detail or self.tracker.detail,
             mode=self.mode,
             module_id=self.measurement.description.module_id,
             deployment=self.approvers.deployment,

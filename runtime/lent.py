@@ -147,7 +147,7 @@ class LentServices:
         started.add_done_callback(self._tasks.discard)
 
     async def run_in_thread(self, function: Callable[..., Any], *args: object) -> Any:
-        return await asyncio.get_running_loop().run_in_executor(self._host.executor, function, *args)
+        return await self._host.threads.run(function, *args)
 
     def digest_of(self, actor: str) -> bytes:
         return self._host.bundle_digest(actor)

@@ -55,6 +55,11 @@ class LoadPlan:
     bundles: Mapping[str, Bundle] = field(repr=False)
     raw_bundles: Mapping[str, bytes] = field(repr=False)
     grants: dict[str, dict[int, Grant]] = field(default_factory=dict)
+    approval: bytes = field(default=b"", repr=False)
+    """The manifest as it was approved."""
+    approver_changes: tuple[bytes, ...] = field(default=(), repr=False)
+    standby: bool = False
+    """Whether it is to wait for a holder's state, and not to begin as the first of its slot."""
     declared: dict[str, dict[str, OperationDescription]] = field(default_factory=dict)
     """What the actors that are up said of their operations; filled in as they start."""
 
@@ -215,7 +220,18 @@ async def load(host: Host, offer: SettingsOffer, bundles: Mapping[bytes, bytes])
         require_grants(manifest, name, verified[name].claims, verified[name].digest)
     host.step(f"{len(verified)} bundles are verified")
     digest = settings_digest(environment, offer.approver_changes, tuple(bundle.digest for bundle in verified.values()))
-    return LoadPlan(manifest, manifest.digest, digest, approvers, environment, verified, raw)
+    return LoadPlan(
+        manifest,
+        manifest.digest,
+        digest,
+        approvers,
+        environment,
+        verified,
+        raw,
+        approval=offer.manifest,
+        approver_changes=offer.approver_changes,
+        standby=offer.standby,
+    )
 
 
 async def _verify_bundle(data: bytes, issuers: Mapping[bytes, Issuer], now: datetime.datetime) -> Bundle:

@@ -5,10 +5,8 @@ May not: let anybody but the host choose user_data or public_key. Rule: docs/arc
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Mapping
-from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Final
 
@@ -17,6 +15,8 @@ from tea.trust import pcr
 from tea.trust.eventlog import ACTIVATED, EventLog
 from tea.trust.sealing import SealCode, SealError, SealingKey
 from tea.trust.statement import Speaker, Statement
+
+from .fair_threads import FairThreads
 
 MANIFEST_PCR: Final = pcr.MANIFEST_PCR
 SETTINGS_PCR: Final = pcr.SETTINGS_PCR
@@ -41,10 +41,10 @@ class Identity:
 class Measurement:
     """The enclave's NSM, event log and sealing key. Implements `providers.base.Attester`."""
 
-    def __init__(self, nsm: Nsm, executor: Executor, deployment: str) -> None:
+    def __init__(self, nsm: Nsm, threads: FairThreads, deployment: str) -> None:
         self.nsm = nsm
         self._deployment = deployment
-        self._executor = executor
+        self._threads = threads
         self.description = nsm.describe()
         self.log = EventLog()
         self.identity: Identity | None = None
@@ -155,7 +155,5 @@ class Measurement:
         )
         key = public_key if public_key is not None else self.sealing_public_key
         self.attestations += 1
-        document = await asyncio.get_running_loop().run_in_executor(
-            self._executor, self.nsm.attestation, statement.digest, nonce, key
-        )
+        document: bytes = await self._threads.run(self.nsm.attestation, statement.digest, nonce, key)
         return document, statement.encode()

@@ -20,6 +20,8 @@ from .worker.syscall_table import name_of
 
 LISTENED_CALLS: Final = 64
 """Refused system calls of one worker that the host hears of; the kernel refuses the rest without it."""
+MAX_WHAT: Final = 256
+"""Characters of such a name: some quote what an actor calls its operations."""
 NAMES: Final = 64
 """Different names that are counted apart; further ones count as "other"."""
 
@@ -40,6 +42,7 @@ class Refusals:
 
     def count(self, what: str) -> bool:
         """Count one attempt; True when it is the first of its name."""
+        what = what[:MAX_WHAT]
         if what not in self.counts and len(self.counts) >= NAMES:
             what = "other"
         self.counts[what] += 1

@@ -19,6 +19,7 @@ from tea.protocol.frame import MAX_BODY, Frame, Kind
 from tea.protocol.operations import Operation
 from tea.providers.base import Call
 
+from .fair_threads import CALLER
 from .links import Grant
 from .poison import CRASHES, PoisonBook
 from .refusals import Refusals
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 SWEEP_SECONDS: Final = 0.02
 """How late a passed deadline may be noticed."""
 MAX_CHAIN: Final = 32
+NOT_READY: Final = "the host is not ready: ask its status for the phase"
 KEPT_BODY: Final = 64 << 10
 """Bytes of arguments that are kept while they are in hand; of larger ones a crash is not blamed on any."""
 CONTEXT_ROOM: Final = 4096
@@ -134,7 +136,13 @@ class Router:
     figures: Figures = field(default_factory=Figures)
     actor_figures: dict[str, Figures] = field(default_factory=dict)
     accepting: bool = False
-    """Whether links are open: set at READY, cleared at drain."""
+    """Whether links are open: set at READY, cleared at drain, and while the enclave does not hold its slot."""
+    closed: str = NOT_READY
+    """What is said to whoever calls while links are closed."""
+    quiet: bool = False
+    """Whether the host's own messages are dead letters too: what is in hand can come to an end."""
+    frozen: bool = False
+    """Whether workers may not call either: no provider's state changes by them."""
     _next: int = 0
     _timed: set[WorkerPort] = field(default_factory=set)
     """Ports that have calls with a deadline in hand."""
@@ -198,6 +206,8 @@ class Router:
 
     def _granted(self, port: WorkerPort, frame: Frame) -> tuple[Grant, tuple[str, ...]]:
         """The grant that a frame names, and who stands behind it. Raises `CallError`."""
+        if self.frozen:
+            raise CallError(Code.UNAVAILABLE, self.closed)
         grant = port.links.get(frame.link)
         if grant is None:
             port.refused("a link that it was not given")
@@ -292,6 +302,7 @@ class Router:
         seconds: float | None,
         result: Awaitable[object],
     ) -> None:
+        CALLER.set(port.name)  # this task's alone
         try:
             async with asyncio.timeout(seconds):
                 value = await result
@@ -368,7 +379,7 @@ class Router:
         deadline = 0 if timeout is None else max(1, int(timeout * 1000))
         try:
             if not self.accepting:
-                raise CallError(Code.UNAVAILABLE, "the host is not ready: ask its status for the phase")
+                raise CallError(Code.UNAVAILABLE, self.closed)
             self._deliver(
                 Kind.CALL,
                 origin,
@@ -411,6 +422,8 @@ class Router:
         """Tell an actor as the host; False when it is a dead letter (counted)."""
         self.figures.tells += 1
         try:
+            if self.quiet:
+                raise CallError(Code.UNAVAILABLE, self.closed)
             self._deliver(
                 Kind.TELL, None, 0, actor, operation, body, caller=caller, chain=(), deadline=0, replica=replica
             )

@@ -1,7 +1,7 @@
 """Tracebacks of a bundle's code as its author reads them: the right line numbers, with the lines themselves.
 
 May not: open a file: a worker has none, and each try would count against the actor.
-Rule: docs/actors.md, "A new project"; Thespian 4.0.1, `system/sourceLoader.py` (it puts a line before a module's first one).
+Rule: docs/actors.md, "A new project"; Thespian 4.0.1, `sourceLoader.py` (it adds a line before a module's first).
 """
 
 from __future__ import annotations

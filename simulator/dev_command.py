@@ -104,10 +104,11 @@ async def _dev(workshop: Workshop, name: str, keep: bool, terminal: _Terminal) -
     deployment = workshop.deployment()
     network, started = await _network(registry, name, deployment, workshop)
     try:
+        enclaves = ", ".join(one.name for one in network.enclaves)
         terminal.event(
             "ready",
-            f"{'started' if started else 'found'} the network {name} ({', '.join(one.name for one in network.enclaves)}; deployment "
-            f"{deployment}); saves in {workshop.folder} upgrade it, Ctrl-C ends",
+            f"{'started' if started else 'found'} the network {name} ({enclaves}; deployment {deployment}); saves in "
+            f"{workshop.folder} upgrade it, Ctrl-C ends",
             network=name,
         )
         async with asyncio.TaskGroup() as group:

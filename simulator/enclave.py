@@ -106,10 +106,16 @@ class SimulatedEnclave:
         return msgspec.msgpack.decode(await self.ask("call", actor, operation, body, timeout=timeout))
 
     async def push(
-        self, envelope: bytes, bundles: Sequence[Path], environment: dict[str, str] | None = None
+        self,
+        envelope: bytes,
+        bundles: Sequence[Path],
+        environment: dict[str, str] | None = None,
+        *,
+        standby: bool = False,
     ) -> Activation:
         """Push an approved manifest and its bundles. Raises `CallError` as the enclave refused."""
-        settings = Push(envelope, (), environment or {}, tuple(str(path.absolute()) for path in bundles))
+        paths = tuple(str(path.absolute()) for path in bundles)
+        settings = Push(envelope, (), environment or {}, paths, standby)
         activation: Activation = await self.ask("push", settings, timeout=180.0)
         return activation
 

@@ -67,6 +67,8 @@ class NetworkPlan:
     tampering: Mapping[str, Tampering] = field(default_factory=dict)
     release: str | None = None
     """Address of a release service for secrets, to which the parents relay."""
+    beside: Mapping[str, str] = field(default_factory=dict)
+    """Enclaves that run on another's instance: name -> that one's. They have its PCR4, so they fill its slot."""
     tied: bool = True
     """Whether the processes end with this one, however it ends."""
 
@@ -190,7 +192,7 @@ class SimulatedNetwork:
     def _enclave(self, name: str) -> SimulatedEnclave:
         folder = self.folder / name
         folder.mkdir(0o755, parents=True, exist_ok=True)
-        instance = instance_id(self._identity, name)
+        instance = instance_id(self._identity, self.plan.beside.get(name, name))
 
         def platform(module: str) -> SimulatedStart:
             return SimulatedStart(self._authority.issue_instance(instance), module, self.pcrs)

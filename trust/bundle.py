@@ -194,7 +194,7 @@ def _require_entry(claims: Claims, archive: bytes) -> None:
         if (found := read_archive(archive).keys()) != expected:
             raise BundleError(
                 BundleCode.NO_ENTRY,
-                f"a wasm bundle holds its module and its interface, {' and '.join(sorted(expected))}, and nothing else: "
+                f"a wasm bundle holds its module and its interface, {' and '.join(sorted(expected))}, alone: "
                 f"found {', '.join(sorted(found))[:200]}",
             )
         return

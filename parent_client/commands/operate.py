@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
+import msgspec
 import typer
 from rich.console import Console
 
@@ -56,13 +57,19 @@ def push(
     change: Annotated[list[Path] | None, typer.Option("--change", help="Approved changes of the approvers.")] = None,
     network: Network = DEFAULT_NETWORK,
     enclave: Enclave = None,
+    standby: Annotated[
+        bool, typer.Option("--standby", help="Wait for `takeover`: serve nothing, and do not begin as the first.")
+    ] = False,
     all_enclaves: Annotated[bool, typer.Option("--all", help="Push to every enclave of the network.")] = False,
     as_json: Json = False,
 ) -> None:
     """Push an approved manifest and its bundles; answers when the new revision serves, or why it does not."""
     if all_enclaves and enclave is not None:
         raise typer.BadParameter("give one of the two: --enclave, or --all", param_hint="--all")
+    if all_enclaves and standby:
+        raise typer.BadParameter("give one of the two: --standby is for one enclave", param_hint="--standby")
     settings = _settings(manifest, bundles, _environment(env or []), change or [])
+    settings = msgspec.structs.replace(settings, standby=standby)
     registry = default_registry()
     if not all_enclaves:
         name = registry.enclave(network, enclave).name
@@ -78,7 +85,7 @@ def push(
 
     def text(console: Console) -> None:
         for name, one in results.items():
-            say(console, f"{name}: {_activation(one)}")
+            say(console, f"{name}: {_activation(one, standby=standby)}")
 
     pushed = not any(isinstance(one, CallError) for one in results.values())
     emit({"ok": pushed, "enclaves": {name: _pushed(one) for name, one in results.items()}}, as_json, text)
@@ -118,10 +125,10 @@ def _environment(pairs: list[str]) -> dict[str, str]:
     return environment
 
 
-def _activation(one: Activation | CallError) -> str:
+def _activation(one: Activation | CallError, *, standby: bool = False) -> str:
     if isinstance(one, CallError):
         return f"refused: {one}"
-    parts = [f"revision {one.revision} serves"]
+    parts = [f"revision {one.revision} {'waits for a takeover' if standby else 'serves'}"]
     if one.started:
         parts.append(f"started {', '.join(one.started)}")
     if one.stopped:

@@ -26,7 +26,7 @@ from .verification import Verdict, verify_evidence
 
 MAX_RANDOM: Final = 65536
 """Bytes of one `random`: 256 requests of the NSM."""
-MAX_POLICY: Final = 64 * 1024
+MAX_POLICY: Final = 16 * 1024
 """Characters of a policy's text."""
 
 

@@ -22,8 +22,8 @@ from tea.sdk.link import MAX_ARGUMENTS
 from .guest_calls import define, prepare
 from .wire import CONTROL_LINK, MAX_LOG_LINE
 
-MAX_MODULE: Final = 16 << 20
-"""Bytes of a module: compiling takes a multiple of it."""
+MAX_MODULE: Final = 4 << 20
+"""Bytes of a module: compiling takes seconds for each MiB, and a multiple of it in memory."""
 MAX_STACK: Final = 512 * 1024
 """Bytes of stack that a guest's functions may take."""
 MAX_TABLE: Final = 100_000
@@ -31,6 +31,7 @@ DEFAULT_FUEL: Final = 5_000_000_000
 """Instructions, about, that one call may take when the manifest says nothing: a few seconds."""
 MAX_LINEAR: Final = (1 << 31) - (1 << 16)
 """Bytes of linear memory at most: the highest bit of a packed result says that it is an error."""
+_CORE_MODULE: Final = b"\0asm\1\0\0\0"
 _PAGE: Final = 64 * 1024
 _FAILED: Final = 1 << 63
 _OFFERED: Final = ("call", "caller", "identity", "link", "log", "operation", "tell")
@@ -105,6 +106,9 @@ class Guest:
         """Compile. `fuel` 0: `DEFAULT_FUEL`; `identity` is msgpack for the guest. Raises `ModuleError`."""
         if len(module) > MAX_MODULE:
             raise ModuleError(f"the module has {len(module)} bytes, at most {MAX_MODULE}")
+        if not module.startswith(_CORE_MODULE):
+            # wasmtime would take text, too: what is signed is what is compiled.
+            raise ModuleError("the module is not valid: it does not begin as a core module in binary form does")
         self._memory_limit = linear_bytes(memory_bytes)
         self._engine = _engine(memory_bytes)
         try:

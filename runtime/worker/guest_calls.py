@@ -1,7 +1,7 @@
 """Calls into a guest and out of it, over wasmtime's C interface: a tenth of the time that its Python classes take.
 
-May not: be given a function whose type was not checked: nothing is checked here (`Guest` checks every export; the linker
-every import). Rule: wasmtime's C API, `func.h`, `wasmtime_func_call_unchecked`. All parameters are i32.
+May not: be given a function whose type was not checked: nothing is checked here (`Guest` checks every export, the
+linker every import). Rule: wasmtime's C API, `func.h`, `wasmtime_func_call_unchecked`. All parameters are i32.
 """
 
 from __future__ import annotations
@@ -25,10 +25,7 @@ def _leave(number: int | None, caller: Any, values: Any, count: int) -> int:
     global _raised
     try:
         function, arity, result = _offered[number or 0]
-        if arity:
-            answer = function(*[values[place].i32 for place in range(arity)])
-        else:
-            answer = function()
+        answer = function(*[values[place].i32 for place in range(arity)])
         if result is not None:
             setattr(values[0], result, answer)
     except BaseException as error:  # noqa: BLE001 (nothing may unwind through compiled code)

@@ -13,6 +13,10 @@ import random
 import sys
 from typing import Final
 
+from .kernel import system_call
+
+_READ_AND_RUN: Final = 1 | 4
+
 STANDARD_LIBRARY: Final = (
     "__future__", "abc", "array", "ast", "base64", "binascii", "bisect", "calendar", "cmath", "codecs", "collections",
     "collections.abc", "colorsys", "contextlib", "contextvars", "copy", "csv", "dataclasses", "datetime", "decimal",
@@ -41,8 +45,15 @@ def preload() -> None:
 
 
 def preload_wasm() -> None:
-    """Import what runs WASM bundles. Raises `ImportError` when it is missing: a defect of the image."""
+    """Import what runs WASM bundles. Raises `ImportError`, or `OSError` without /proc: a defect of the image."""
     importlib.import_module("tea.runtime.worker.wasm_actor")
+    # ctypes keeps the callback that imports go through on a page that can be written and run. It was written.
+    with open("/proc/self/maps") as maps:  # noqa: PTH123
+        for line in maps:
+            addresses, rights = line.split(" ", 2)[:2]
+            if "w" in rights and "x" in rights:
+                start, end = (int(address, 16) for address in addresses.split("-"))
+                system_call("mprotect", start, end - start, _READ_AND_RUN)
 
 
 class NotOffered:

@@ -48,6 +48,7 @@ def test_every_command_of_the_main_path_has_its_section() -> None:
         "manifest",
         "sim",
         "push",
+        "takeover",
         "call",
         "status",
         "logs",

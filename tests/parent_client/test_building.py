@@ -238,3 +238,36 @@ def test_a_file_too_large_for_a_bundle_is_not_read(tmp_path: Path, monkeypatch: 
     (tmp_path / "x.tea").write_bytes(bytes(11))
     with pytest.raises(Refusal, match="more than 10 bytes: it is no bundle"):
         building.read_bundle_file(tmp_path / "x.tea")
+
+
+WASM = "tea: bundle/1\nname: counter\nversion: 0.1.0\nkind: wasm\nentry: guest.wasm\n"
+INTERFACE = '{"tea": "interface/1", "operations": [{"name": "value", "result": "int"}]}'
+
+
+def test_a_wasm_bundle_takes_its_module_and_its_interface_in(actor: Write, tmp_path: Path) -> None:
+    built = build(actor(WASM, guest_dot_wasm="module", guest_dot_json=INTERFACE), KEY, tmp_path / "out")
+    assert built.source.kind == "wasm"
+    assert names(built.path) == ["guest.json", "guest.wasm"]
+
+
+@pytest.mark.parametrize(
+    ("files", "why"),
+    [
+        ({}, "found no file"),
+        ({"guest_dot_wasm": "module"}, "found no guest.json"),
+        ({"guest_dot_json": INTERFACE}, "found no guest.wasm"),
+        ({"guest_dot_wasm": "module", "guest_dot_json": "{}"}, "the interface is not understood"),
+    ],
+)
+def test_a_wasm_bundle_without_one_of_them_is_not_built(
+    actor: Write, tmp_path: Path, files: dict[str, str], why: str
+) -> None:
+    with pytest.raises(Refusal, match=why):
+        build(actor(WASM, **files), KEY, tmp_path / "out")
+
+
+@pytest.mark.parametrize("line", ["kind: native", "kind: python\nentry: guest.wasm", "kind: wasm\nentry: a:B"])
+def test_kind_and_entry_belong_together(actor: Write, line: str) -> None:
+    text = WASM.replace("kind: wasm\nentry: guest.wasm", line if "entry" in line else f"{line}\nentry: guest.wasm")
+    with pytest.raises(ManifestError, match=r"bundle\.yaml"):
+        read_source(actor(text))

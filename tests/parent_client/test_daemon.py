@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
 import threading
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from tea.protocol.channels import Channel
 from tea.protocol.errors import CallError, Code
 from tea.protocol.transport.address import Address
 from tea.protocol.transport.client import connect
+from tea.protocol.tunnel import CREDENTIALS_PATH, OPENED, Target, request_to
 
 HELLO_SECONDS = 20.0
 
@@ -85,3 +87,67 @@ async def test_without_a_chain_everything_about_it_is_unavailable() -> None:
         with pytest.raises(CallError, match="start it with --chain") as refused:
             await asked
         assert refused.value.code is Code.UNAVAILABLE
+
+
+def through_the_tunnel(path: Path, request: bytes, found: list[bytes]) -> None:
+    """What a tunnel answers to an opening; tried until it listens."""
+    for _ in range(2000):
+        with socket.socket(socket.AF_UNIX) as sock:
+            try:
+                sock.connect(str(path))
+            except OSError:
+                threading.Event().wait(0.01)
+                continue
+            sock.settimeout(10)
+            sock.sendall(request)
+            found.append(sock.recv(4096))
+            return
+
+
+def test_a_tunnel_reaches_what_its_flags_allow_and_ends_with_the_client(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "example")
+    folder, tunnel = tmp_path / "e1", tmp_path / "tunnel.sock"
+    answers: list[bytes] = []
+    with socket.create_server(("127.0.0.1", 0)) as target:
+        allowed = f"127.0.0.1:{target.getsockname()[1]}"
+        arguments = ["--name", "e1", "--folder", str(folder), "--tunnel", f"unix:{tunnel}", "--egress", allowed]
+
+        def use() -> None:
+            through_the_tunnel(tunnel, request_to(Target.parse(allowed)), answers)
+            through_the_tunnel(tunnel, request_to(Target.parse("127.0.0.1:1")), answers)
+            through_the_tunnel(tunnel, f"GET {CREDENTIALS_PATH} HTTP/1.1\r\n\r\n".encode(), answers)
+
+        using = threading.Thread(target=use)
+        using.start()
+
+        def end() -> None:
+            using.join()
+            beside(folder, [], stop=True).join()
+
+        ending = threading.Thread(target=end)
+        ending.start()
+        assert run(parser("x").parse_args([*arguments, "--aws-credentials", "environment"])) == 0
+        ending.join()
+    assert answers[0] == OPENED
+    assert b" 403 " in answers[1]
+    assert b"AKIDEXAMPLE" in answers[2]
+    assert not tunnel.exists()
+
+
+@pytest.mark.parametrize(
+    ("more", "why"),
+    [
+        (["--egress", "127.0.0.1:443"], "say with --tunnel where it listens"),
+        (["--aws-credentials", "instance"], "say with --tunnel where it listens"),
+        (["--tunnel", "unix:{}/tunnel.sock", "--egress", "everywhere"], "is no target of a tunnel"),
+    ],
+)
+def test_a_tunnel_that_cannot_be_is_refused(
+    tmp_path: Path, more: list[str], why: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = [one.format(tmp_path) for one in more]
+    assert run(parser("x").parse_args(["--name", "e1", "--folder", str(tmp_path / "e1"), *given])) == 1
+    assert why in capsys.readouterr().err

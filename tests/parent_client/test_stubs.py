@@ -277,6 +277,12 @@ def test_a_bundle_with_another_archive_is_refused(tmp_path: Path) -> None:
         stubs_of(built.path)
 
 
+def test_an_actor_of_another_kind_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "bundle.yaml").write_text("tea: bundle/1\nname: one\nversion: 0.1.0\nkind: wasm\nentry: one.wasm\n")
+    with pytest.raises(Refusal, match="of the kind wasm"):
+        stubs_of(tmp_path)
+
+
 def test_an_actor_of_plain_thespian_has_its_one_operation() -> None:
     source = (
         "from thespian.actors import ActorTypeDispatcher as D\nclass P(D):\n    def receiveMsg_str(self, m, s): ...\n"

@@ -16,6 +16,7 @@ from tea.protocol.frame import Frame, Kind
 from tea.protocol.operations import OperationDescription, operation
 from tea.providers.base import Call, Config, Provider
 from tea.runtime.poison import CRASHES, PoisonBook
+from tea.runtime.refusals import MAX_WHAT, Refusals
 from tea.runtime.router import KEPT_BODY, ReplicaGroup, Router
 from tea.runtime.worker.wire import MAX_LOG_LINE, LogLine, Ready
 from tea.runtime.worker_port import WorkerPort
@@ -159,6 +160,13 @@ async def test_who_was_answered_with_a_deadline_no_longer_stands_behind_a_call(e
     assert (await enclave.call("holder", "outcome")).startswith("DENIED")
     await enclave.call("holder", "hold")
     assert await enclave.call("holder", "outcome") == "opened"
+
+
+def test_what_was_refused_is_counted_under_short_names() -> None:
+    refusals = Refusals()
+    assert refusals.count("x" * 100_000)
+    assert not refusals.count("x" * 100_000)
+    assert [len(name) for name in refusals.counts] == [MAX_WHAT]
 
 
 class Endless(Provider[Config]):

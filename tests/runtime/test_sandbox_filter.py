@@ -20,7 +20,16 @@ from tea.runtime.worker.bpf import (
     When,
     assemble,
 )
-from tea.runtime.worker.seccomp_policy import ALLOWED, FATAL, QUIET, REFUSE, Profile, first_filter, last_lock
+from tea.runtime.worker.seccomp_policy import (
+    ALLOWED,
+    FATAL,
+    QUIET,
+    REFUSE,
+    Profile,
+    code_lock,
+    first_filter,
+    last_lock,
+)
 from tea.runtime.worker.syscall_table import NUMBERS, name_of, number_of
 
 from .bpf_machine import run
@@ -182,6 +191,27 @@ def test_the_last_lock_takes_away_what_closing_in_needed(machine: str) -> None:
     assert run(program, number_of("prlimit64", machine), arch, (0, 7, 0, 4096)) == ALLOW
     assert run(program, number_of("prlimit64", machine), arch, (0, 7, 4096, 0)) == KILL_PROCESS
     assert run(program, number_of("prlimit64", machine), arch, (0, 7, 1 << 32, 0)) == KILL_PROCESS
+    assert run(program, number_of("read", machine), arch) == ALLOW
+
+
+@pytest.mark.parametrize("machine", MACHINES)
+def test_a_worker_for_compiled_code_may_lock_itself_once_more_and_no_more(machine: str) -> None:
+    program, arch = last_lock(machine, Profile.WASM), AUDIT_ARCH[machine]
+    seccomp = number_of("seccomp", machine)
+    assert run(program, seccomp, arch, (1, 0, 4096)) == ALLOW
+    assert run(program, seccomp, arch, (1, 8, 4096)) == KILL_PROCESS  # a listener
+    assert run(program, seccomp, arch, (0, 0, 0)) == KILL_PROCESS
+    assert run(program, number_of("sendmsg", machine), arch) == KILL_PROCESS
+
+
+@pytest.mark.parametrize("machine", MACHINES)
+def test_the_lock_on_code_takes_away_what_compiling_needed(machine: str) -> None:
+    program, arch = code_lock(machine), AUDIT_ARCH[machine]
+    for name in ("mmap", "mprotect"):
+        assert run(program, number_of(name, machine), arch, (0, 4096, 3)) == ALLOW
+        assert run(program, number_of(name, machine), arch, (0, 4096, 5)) == REFUSE
+        assert run(program, number_of(name, machine), arch, (0, 4096, 7)) == REFUSE
+    assert run(program, number_of("seccomp", machine), arch, (1, 0, 4096)) == KILL_PROCESS
     assert run(program, number_of("read", machine), arch) == ALLOW
 
 

@@ -6,6 +6,7 @@ import asyncio
 import importlib.util
 import json
 import os
+import signal
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -88,7 +89,7 @@ async def refusal(enclave: Enclave, what: int) -> CallError:
 
 
 async def load_refusal(enclave: Enclave, wat: str | bytes, **more: Any) -> str:
-    add(enclave, "hostile", wat if isinstance(wat, bytes) else bytes(wat2wasm(wat)), **more)
+    add(enclave, "hostile", wat if isinstance(wat, bytes) else bytes(wat2wasm(wat)), capabilities={}, **more)
     with pytest.raises(CallError) as refused:
         await enclave.push(
             enclave.manifest(
@@ -160,7 +161,8 @@ async def test_a_python_actor_calls_it_and_it_learns_who_called(enclave: Enclave
     enclave.bundle("front", source, "Front", capabilities={"hostile": ("attack",)})
     await push_hostile(
         enclave,
-        links="\n  - {from: parent, to: front, operations: [ask]}\n  - {from: front, to: hostile, operations: [attack]}",
+        links="\n  - {from: parent, to: front, operations: [ask]}"
+        "\n  - {from: front, to: hostile, operations: [attack]}",
     )
     caller, chain, deadline = await enclave.call("front", "ask")
     assert (caller, chain) == ("front", ["parent"])
@@ -198,7 +200,9 @@ async def test_python_workers_have_nothing_of_wasmtime_in_their_memory(enclave: 
 async def test_nothing_more_becomes_executable_once_the_guest_runs(enclave: Enclave) -> None:
     await push_hostile(enclave)
     (pid,) = enclave.host.supervisors["hostile"].pids
-    status = dict(line.split(":\t", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines() if ":\t" in line)
+    status = dict(
+        line.split(":\t", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines() if ":\t" in line
+    )
     assert status["Seccomp"] == "2"
     # The host's own, if any, come first: the worker adds the allowlist, the last lock and the lock on code.
     own = dict(line.split(":\t", 1) for line in Path("/proc/self/status").read_text().splitlines() if ":\t" in line)
@@ -241,7 +245,9 @@ async def test_memory_beyond_the_limit_is_not_given(enclave: Enclave) -> None:
     assert await enclave.call("hostile", "attack", 42) == 42
 
 
-@pytest.mark.parametrize("what", [4, 8, 15, 17, 19, 23], ids=["result", "body", "alloc", "alloc-in-alloc", "log", "no-memory"])
+@pytest.mark.parametrize(
+    "what", [4, 8, 15, 17, 19, 23], ids=["result", "body", "alloc", "alloc-in-alloc", "log", "no-memory"]
+)
 async def test_pointers_out_of_bounds_are_refused(enclave: Enclave, what: int) -> None:
     await push_hostile(enclave)
     assert (await refusal(enclave, what)).code is Code.INTERNAL
@@ -289,13 +295,15 @@ async def test_a_message_to_a_guessed_link_goes_nowhere(enclave: Enclave) -> Non
 # -- what is not loaded --------------------------------------------------------------------------------------------
 
 
-async def test_a_module_that_is_none_is_refused_at_its_start(enclave: Enclave) -> None:
-    assert "the module is not valid" in await load_refusal(enclave, b"\0asm\1\0\0\0 and then nonsense")
-    assert "the module is not valid" in await load_refusal(enclave, b"import os")
+@pytest.mark.parametrize("module", [b"\0asm\1\0\0\0 and then nonsense", b"import os", b"(module)", b"\0asm\x0d\0\1\0"])
+async def test_a_module_that_is_none_is_refused_at_its_start(enclave: Enclave, module: bytes) -> None:
+    assert "the module is not valid" in await load_refusal(enclave, module)
 
 
 async def test_imports_that_are_not_offered_are_named(enclave: Enclave) -> None:
-    wasi = '(module (import "wasi_snapshot_preview1" "fd_write" (func (param i32 i32 i32 i32) (result i32)))' + SHAPE + ")"
+    wasi = (
+        '(module (import "wasi_snapshot_preview1" "fd_write" (func (param i32 i32 i32 i32) (result i32)))' + SHAPE + ")"
+    )
     assert "imports wasi_snapshot_preview1.fd_write, which is not offered" in await load_refusal(enclave, wasi)
 
 
@@ -337,3 +345,16 @@ async def test_a_start_that_never_ends_is_refused(enclave: Enclave) -> None:
 )
 async def test_an_interface_that_is_none_is_refused(enclave: Enclave, interface: bytes, why: str) -> None:
     assert why in await load_refusal(enclave, "(module " + SHAPE + ")", interface=interface)
+
+
+async def test_a_killed_worker_and_a_killed_zygote_of_this_kind_come_back(enclave: Enclave) -> None:
+    await push_hostile(enclave)
+    supervisor = enclave.host.supervisors["hostile"]
+    assert enclave.host.zygote._compiled.pid != enclave.host.zygote.pid
+    os.kill(enclave.host.zygote._compiled.pid, signal.SIGKILL)
+    os.kill(supervisor.pids[0], signal.SIGKILL)
+    async with asyncio.timeout(20):
+        while supervisor.restarts == 0:
+            await asyncio.sleep(0.005)
+    assert await enclave.call("hostile", "alive") == 1
+    assert enclave.host.zygote.starts == 1

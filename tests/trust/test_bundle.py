@@ -238,7 +238,35 @@ def test_claims_in_another_form_than_their_one_are_refused(monkeypatch: pytest.M
 
 
 def test_another_kind_is_refused() -> None:
-    assert refusal(signed_anyhow(encode(fields(kind="wasm")))) == BundleCode.UNSUPPORTED_KIND
+    assert refusal(signed_anyhow(encode(fields(kind="native")))) == BundleCode.UNSUPPORTED_KIND
+
+
+WASM = {"kind": "wasm", "entry": "counter.wasm"}
+MODULE = {"counter.wasm": b"\0asm\1\0\0\0", "counter.json": b"{}"}
+
+
+def test_a_wasm_bundle_holds_its_module_and_its_interface() -> None:
+    data = build_bundle(build_archive(MODULE), replace(CLAIMS, **WASM), KEY)  # type: ignore[arg-type]
+    assert verified(data).claims.kind == "wasm"
+
+
+@pytest.mark.parametrize(
+    "files",
+    [FILES, {"counter.wasm": b""}, {"counter.json": b""}, {**MODULE, "more.wasm": b""}, {**MODULE, **FILES}],
+)
+def test_a_wasm_bundle_holds_nothing_else(files: dict[str, bytes]) -> None:
+    archive = build_archive(files)
+    change = {**WASM, "archive": hashlib.sha256(archive).digest()}
+    assert refusal(signed_anyhow(encode(fields(**change)), archive)) == BundleCode.NO_ENTRY
+
+
+@pytest.mark.parametrize("entry", ["counter:Counter", "a/counter.wasm", "../counter.wasm", ".wasm", "counter.wasm2"])
+def test_the_entry_of_a_wasm_bundle_is_one_module(entry: str) -> None:
+    assert refusal(signed_anyhow(encode(fields(kind="wasm", entry=entry)))) == BundleCode.BAD_CLAIMS
+
+
+def test_the_entry_of_a_python_bundle_is_no_wasm_module() -> None:
+    assert refusal(signed_anyhow(encode(fields(entry="counter.wasm")))) == BundleCode.BAD_CLAIMS
 
 
 def test_an_author_learns_of_bad_claims_when_building() -> None:
