@@ -6,6 +6,7 @@ May not: hold a command, or show a traceback for anything that came from outside
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
 import io
 import json
@@ -13,7 +14,7 @@ import os
 import sys
 import traceback
 from collections.abc import Mapping
-from typing import Final
+from typing import Any, Final
 
 import typer
 
@@ -56,6 +57,13 @@ def build() -> typer.Typer:
     return app
 
 
+@functools.cache
+def command() -> Any:
+    """What runs a command line; made once a process."""
+    # Typer reads every signature anew each time it is asked: a tenth of a second that one process pays once.
+    return typer.main.get_command(build())
+
+
 def run(arguments: list[str]) -> int:
     """Run one command line; its exit status. Refusals go to standard error, or into the JSON object on --json."""
     as_json = "--json" in arguments
@@ -75,7 +83,7 @@ def run(arguments: list[str]) -> int:
 def _run(arguments: list[str], as_json: bool) -> int:
     try:
         # On --json a wrong usage is ours to show; else Typer shows it with the usage and exits.
-        answer = build()(args=arguments, prog_name="teactl", standalone_mode=not as_json)
+        answer = command()(args=arguments, prog_name="teactl", standalone_mode=not as_json)
         return _status(answer)
     except SystemExit as exit_:
         return _status(exit_.code)

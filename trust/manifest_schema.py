@@ -52,7 +52,11 @@ _RESTART: Final = {
     "backoff_ms": (0, 3_600_000),
     "backoff_max_ms": (0, 3_600_000),
 }
-_STRATEGIES: Final = ("one-for-one", "rest-for-one", "escalate")  # what the supervisor does; `intensity: 0` is never to restart
+_STRATEGIES: Final = (
+    "one-for-one",
+    "rest-for-one",
+    "escalate",
+)  # what the supervisor does; `intensity: 0` is never to restart
 _TIME: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z")
 _EGRESS: Final = re.compile(
     r"(?=.{1,253}(?::|$))[a-z0-9](?:[a-z0-9-]*[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]*[a-z0-9])?)*(?::[1-9][0-9]{0,4})?"

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,14 @@ from tea.parent_client import cli
 from tea.parent_client.refusal import Refusal
 from tea.protocol.errors import CallError, Code
 from tea.trust.keys import SigningCode, SigningError
+
+
+@pytest.fixture(autouse=True)
+def own_commands() -> Iterator[None]:
+    """These tests change which commands there are."""
+    cli.command.cache_clear()
+    yield
+    cli.command.cache_clear()
 
 
 def with_command(monkeypatch: pytest.MonkeyPatch, raised: BaseException) -> None:
