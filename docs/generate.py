@@ -39,9 +39,9 @@ ORDER: Final = ("vmh", "nitro", "kvp", "crypto", "intercom", "layer1", "env", "l
 
 LATER: Final = {
     "vmh": "-",
-    "nitro": "KMS requests with an attested recipient; the session surface of AWS's C library",
+    "nitro": "-",
     "kvp": "-",
-    "crypto": "importing a sealed key, exporting one sealed; Bitcoin addresses; Substrate extrinsics",
+    "crypto": "exporting a sealed key; Bitcoin addresses; Substrate extrinsics",
     "intercom": "replay of a topic's last value, request to any or to all replicas, sticky keys",
     "layer1": "Substrate; values proven against headers",
     "env": "-",

@@ -24,6 +24,9 @@ def check(nitro: Link, rows: Rows) -> None:
     rows.refuses("random", Code.INVALID, lambda: nitro.random(0))
     rows.refuses("verify", Code.UNTRUSTED, lambda: nitro.verify(b"no document", policy=policy))
     rows.refuses("verify", Code.INVALID, lambda: nitro.verify(b"", policy="tea: policy/1\n"))
+    # Whether or not the manifest configures KMS, what nobody encrypted for this actor is not opened.
+    no_kms = (Code.UNAVAILABLE, Code.DENIED, Code.INVALID)
+    rows.refuses("kms_decrypt", no_kms, lambda: nitro.kms_decrypt("selftest", b"encrypted by nobody"))
     if "document" in attested:
         document, statement = attested["document"], attested["statement"]
         real = module.get("mode") == "nitro"
