@@ -148,7 +148,6 @@ class Router:
     """Ports that have calls with a deadline in hand."""
     _sweeping: bool = False
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
-    provider_calls: int = 0
 
     @property
     def in_flight(self) -> int:
@@ -273,7 +272,6 @@ class Router:
         operation.require_caller(port.name)
         seconds = frame.deadline / 1000 if frame.deadline else None
         call = Call(port.name, port.replica, chain, port.bundle_digest, port.kvp_bytes, seconds)
-        self.provider_calls += 1
         where = f"{grant.target}.{operation.name}"
         try:
             result = grant.methods[frame.operation](call, *arguments)
