@@ -54,9 +54,7 @@ class HostParentLink:
         if self._endpoint is None:
             self.dropped_tells += 1
             return
-        try:
-            self._endpoint.tell(channel, PARENT_SIDE[channel], operation, *args)
-        except CallError:
+        if not self._endpoint.tell(channel, PARENT_SIDE[channel], operation, *args):
             self.dropped_tells += 1
 
     def serve(self, channel: int, interface: type, service: object) -> None:
