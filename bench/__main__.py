@@ -8,10 +8,11 @@ from __future__ import annotations
 import subprocess
 import sys
 
-BENCHES = (
+BENCHES: tuple[tuple[str, list[str]], ...] = (
     ("actors", ["--rounds", "3000", "--repeats", "3"]),
     ("wasm", []),
     ("attestation", []),
+    ("statetree", []),
     ("settings", []),
     ("image", []),
     ("chaos", ["--seconds", "20"]),

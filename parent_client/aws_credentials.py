@@ -1,18 +1,22 @@
-"""Where a parent's AWS credentials come from: its instance role, or the environment of whoever starts it.
+"""AWS credentials of this parent: from the environment of whoever starts it, or those of the instance's role.
 
-May not: write them anywhere, or give them to anyone but the enclave that asks over its own tunnel.
-Rule: AWS, "Instance metadata service, version 2"; docs/nitro-sdk.md, "Credentials".
+May not: write them anywhere, show a secret half, or give them to anyone but what signs here, and the enclave that asks
+over its own tunnel. Rule: AWS, "Instance metadata service, version 2"; docs/nitro-sdk.md, "Credentials".
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import Final
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
 
-import aiohttp
+from .refusal import Refusal
 
-from .tunnel import Source
+if TYPE_CHECKING:
+    import aiohttp
+
+    from .tunnel import Source
 
 METADATA: Final = "http://169.254.169.254"
 _ROLE: Final = "/latest/meta-data/iam/security-credentials/"
@@ -20,25 +24,50 @@ _SECONDS: Final = 3.0
 _MAX: Final = 16 * 1024
 
 
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """What signs a request to AWS."""
+
+    key_id: str
+    secret: str = field(repr=False)
+    session: str | None = field(default=None, repr=False)
+    expires: str | None = None
+    """As AWS writes it; None: they do not."""
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Credentials:
+        """AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN. Raises `Refusal` when they are not there."""
+        key_id, secret = environment.get("AWS_ACCESS_KEY_ID"), environment.get("AWS_SECRET_ACCESS_KEY")
+        if not key_id or not secret:
+            raise Refusal("AWS wants AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY in the environment")
+        return cls(key_id, secret, environment.get("AWS_SESSION_TOKEN") or None)
+
+    def fields(self) -> dict[str, str]:
+        """Under the names that the metadata service gives them; without what there is none of."""
+        named = {
+            "AccessKeyId": self.key_id,
+            "SecretAccessKey": self.secret,
+            "Token": self.session,
+            "Expiration": self.expires,
+        }
+        return {name: value for name, value in named.items() if value is not None}
+
+
 def from_environment(environment: Mapping[str, str] = os.environ) -> Source:
-    """`AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_SESSION_TOKEN`: for tests and development."""
+    """Those of the environment: for tests and development."""
 
     async def source() -> Mapping[str, str]:
-        names = {
-            "AccessKeyId": "AWS_ACCESS_KEY_ID",
-            "SecretAccessKey": "AWS_SECRET_ACCESS_KEY",
-            "Token": "AWS_SESSION_TOKEN",
-        }
-        found = {field: environment[name] for field, name in names.items() if environment.get(name)}
-        if not {"AccessKeyId", "SecretAccessKey"} <= found.keys():
-            raise LookupError("AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY are not set")
-        return found
+        try:
+            return Credentials.from_environment(environment).fields()
+        except Refusal as error:
+            raise LookupError(str(error)) from None
 
     return source
 
 
 def from_instance(metadata: str = METADATA) -> Source:
     """Those of the instance's role, by the metadata service's version 2."""
+    import aiohttp  # here, since whoever signs with the environment's needs none of it
 
     async def source() -> Mapping[str, str]:
         timeout = aiohttp.ClientTimeout(total=_SECONDS)
@@ -51,13 +80,13 @@ def from_instance(metadata: str = METADATA) -> Source:
                     role = (await _text(answer)).split("\n")[0]
                 async with session.get(_ROLE + role, headers=token) as answer:
                     answer.raise_for_status()
-                    fields = await answer.json(content_type=None)
+                    found = await answer.json(content_type=None)
         except (aiohttp.ClientError, TimeoutError, ValueError) as error:
             raise LookupError(f"the instance's metadata give no role: {type(error).__name__}") from None
         wanted = ("AccessKeyId", "SecretAccessKey", "Token", "Expiration")
-        if not isinstance(fields, dict) or not all(isinstance(fields.get(name), str) for name in wanted):
+        if not isinstance(found, dict) or not all(isinstance(found.get(name), str) for name in wanted):
             raise LookupError("the instance's metadata have no credentials of a role")
-        return {name: fields[name] for name in wanted}
+        return Credentials(*(found[name] for name in wanted)).fields()
 
     return source
 

@@ -31,7 +31,7 @@ MAX_NODE: Final = 5 + MAX_KEY + MAX_VALUE
 MAX_PROOF: Final = 128 * 1024
 """Longest proof, in bytes."""
 
-_DOMAIN: Final = b"tea.state.v1\x00"
+DOMAIN: Final = b"tea.state.v1\x00"
 EMPTY_NODE: Final = b"\x00"
 LEAF: Final = 1
 INNER: Final = 2
@@ -71,7 +71,7 @@ def nibble_at(place: bytes, depth: int) -> int:
 
 
 def hash_node(encoded: bytes) -> bytes:
-    return hashlib.sha256(_DOMAIN + encoded).digest()
+    return hashlib.sha256(DOMAIN + encoded).digest()
 
 
 EMPTY_ROOT: Final = hash_node(EMPTY_NODE)

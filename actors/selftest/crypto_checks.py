@@ -19,6 +19,9 @@ KECCAK_OF_NOTHING = bytes.fromhex("c5d2460186f7233c927e7db2dcc703c0e500b653ca822
 ALICE = bytes.fromhex("d43593c715fdd31c61141abd04a99fd6822c8558854ccde39a5684e7a56da27d")
 ALICE_SS58 = "5GrwvaEF5zXb26Fz9rcQpDWS57CtERHpNehXCPcNoHGKutQY"
 """Substrate's development account, under prefix 42."""
+BITCOIN_KEY = bytes.fromhex("0330d54fd0dd420a6e5f8d3624f5f3482cae350f79d5f0753bf5beef9c2d91af3c")
+BITCOIN_ADDRESS = "bc1qcr8te4kr609gcawutmrza0j4xv80jy8z306fyu"
+"""The first receiving address of BIP-84's test vectors, and its public key."""
 
 
 def check(crypto: Link, rows: Rows) -> None:
@@ -30,6 +33,8 @@ def check(crypto: Link, rows: Rows) -> None:
         _encryption(crypto, rows, made)
         _agreement(crypto, rows, made)
         _derivation(crypto, rows, made)
+        _bitcoin(crypto, rows, made)
+        _substrate(crypto, rows, made)
         _public(crypto, rows)
         rows.works("handles", lambda: require({h["handle"] for h in crypto.handles()} >= set(made), "one is missing"))
     finally:
@@ -110,6 +115,41 @@ def _derivation(crypto: Link, rows: Rows, made: list[str]) -> None:
         lambda: expect([crypto.hmac_verify(secret, MESSAGE, t) for t in (tag, bytes(32))], [True, False]),
     )
     rows.refuses("hkdf", Code.NOT_FOUND, lambda: crypto.hkdf("no such handle", b""))
+
+
+def _bitcoin(crypto: Link, rows: Rows, made: list[str]) -> None:
+    rows.works("bitcoin_address", lambda: expect(crypto.bitcoin_address(BITCOIN_KEY), BITCOIN_ADDRESS))
+    rows.refuses("bitcoin_address", Code.INVALID, lambda: crypto.bitcoin_address(BITCOIN_KEY, "moon"))
+    rows.works("bitcoin_decode", lambda: expect(crypto.bitcoin_decode(BITCOIN_ADDRESS)["kind"], "p2wpkh"))
+    rows.refuses("bitcoin_decode", Code.INVALID, lambda: crypto.bitcoin_decode(BITCOIN_ADDRESS[:-1] + "x"))
+    handle = _key(crypto, rows, made, "secp256k1")
+    keys = [BITCOIN_KEY, crypto.public_key(handle)]
+    rows.works(
+        "bitcoin_multisig",
+        lambda: require(crypto.bitcoin_multisig(keys, 1)["address"].startswith("bc1q"), "no address of the main net"),
+    )
+    signature = crypto.sign(handle, DIGEST, hashed=True)
+    rows.works(
+        "bitcoin_witness",
+        lambda: expect(crypto.bitcoin_witness(keys, 1, DIGEST, [signature])[0], b"", "the dummy in front"),
+    )
+    rows.refuses("bitcoin_witness", Code.UNTRUSTED, lambda: crypto.bitcoin_witness(keys, 2, DIGEST, [signature]))
+
+
+def _substrate(crypto: Link, rows: Rows, made: list[str]) -> None:
+    signer = _key(crypto, rows, made, "sr25519")
+    fields = {"call": b"\x00\x00", "nonce": 0, "spec_version": 1, "transaction_version": 1, "genesis_hash": DIGEST}
+    rows.works(
+        "substrate_extrinsic",
+        lambda: require(len(crypto.substrate_extrinsic(signer, fields)["extrinsic"]) > 100, "it is too short"),
+    )
+    rows.refuses(
+        "substrate_extrinsic",
+        Code.INVALID,
+        lambda: crypto.substrate_extrinsic(signer, {**fields, "genesis_hash": b"short"}),
+    )
+    # Where an export goes is the manifest's to say, and this one says nowhere.
+    rows.refuses("export_sealed", Code.DENIED, lambda: crypto.export_sealed(signer, b"document", b"statement", "e1"))
 
 
 def _public(crypto: Link, rows: Rows) -> None:

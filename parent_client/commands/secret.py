@@ -13,12 +13,15 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import load_der_private_key
 from rich.console import Console
 
 from tea.protocol.channels import Attestation
 from tea.trust.attestation import verify_document
 from tea.trust.policy import parse_policy
-from tea.trust.sealing import KEY_BYTES, seal
+from tea.trust.sealing import seal
 from tea.trust.statement import Kind, verify_statement
 
 from ..console import Json, Refusal, emit, say
@@ -26,6 +29,12 @@ from ..files import read_bytes, read_text, write_whole
 from ..operating import DEFAULT_NETWORK, Enclave, Network, ask
 
 MAX_FILE = 1 << 20
+_KEY_BYTES = {
+    **dict.fromkeys(("ed25519", "sr25519", "x25519", "secp256k1", "p-256"), 32),
+    **dict.fromkeys(("aes-256-gcm", "chacha20-poly1305", "hkdf-hmac"), 32),
+    "p-384": 48,
+}
+_RSA_BITS = {f"rsa-{use}-{bits}": bits for use in ("pss", "oaep") for bits in (2048, 3072)}
 _HOST_KINDS = (Kind.READY, Kind.ATTEST, Kind.SEAL)
 
 app = typer.Typer(help="Seal secrets to attested enclaves.", no_args_is_help=True)
@@ -49,6 +58,24 @@ def read_secret(path: str) -> bytes:
     return data
 
 
+def _require_key(algorithm: str, data: bytes) -> None:
+    """Refuse what `crypto.import_sealed` would refuse. Raises `Refusal`, which says nothing of the key."""
+    size = _KEY_BYTES.get(algorithm)
+    if size is not None:
+        if len(data) != size:
+            raise Refusal(f"a key of {algorithm} has {size} bytes, this has {len(data)}")
+        return
+    bits = _RSA_BITS.get(algorithm)
+    if bits is None:
+        raise Refusal(f"crypto has no algorithm {algorithm[:32]!r}; it has {', '.join((*_KEY_BYTES, *_RSA_BITS))}")
+    try:
+        made = load_der_private_key(data, None)
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        made = None
+    if not isinstance(made, rsa.RSAPrivateKey) or made.key_size != bits:
+        raise Refusal(f"a key of {algorithm} is RSA of {bits} bits as PKCS#8 or PKCS#1 in DER, not encrypted")
+
+
 @app.command("seal")
 def seal_(
     policy: Annotated[Path, typer.Option(help="The policy (YAML) that the enclave must meet.")],
@@ -56,7 +83,8 @@ def seal_(
     out: Annotated[Path, typer.Option(help="The sealed secret to write.")],
     value: Annotated[str, typer.Option("--in", help="File with the secret; - for standard input.")] = "-",
     key: Annotated[
-        str | None, typer.Option(help="It is a key of this algorithm (32 bytes), for crypto.import_sealed.")
+        str | None,
+        typer.Option(help="It is a key of this algorithm (RSA in DER, others raw), for crypto.import_sealed."),
     ] = None,
     document: Annotated[
         Path | None, typer.Option(help="A document that was fetched (its statement beside it); default: ask now.")
@@ -85,8 +113,8 @@ def seal_(
     if statement.manifest is None:
         raise Refusal("no manifest is active in this enclave: push one first, the secret is bound to it")
     data = read_secret(value)
-    if key is not None and len(data) != KEY_BYTES:
-        raise Refusal(f"a key of {key} has {KEY_BYTES} bytes, this has {len(data)}")
+    if key is not None:
+        _require_key(key, data)
     purpose = "secret" if key is None else f"key:{key}"
     sealed = seal(found.public_key or b"", data, purpose=purpose, actor=actor, manifest_digest=statement.manifest)
     write_whole(out, sealed)

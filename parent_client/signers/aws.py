@@ -15,10 +15,11 @@ import os
 import re
 import ssl
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 from urllib.parse import parse_qsl, urlsplit
 
+from ..aws_credentials import Credentials
 from ..refusal import Refusal
 
 SECONDS: Final = 15.0
@@ -26,23 +27,6 @@ MAX_ANSWER: Final = 1 << 20
 _REGION: Final = re.compile(r"[a-z]{2}(?:-[a-z]+)+-[0-9]")
 _LOOPBACK: Final = ("127.0.0.1", "::1", "localhost")
 _TYPE: Final = "application/x-amz-json-1.1"
-
-
-@dataclass(frozen=True, slots=True)
-class Credentials:
-    """From AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN."""
-
-    key_id: str
-    secret: str = field(repr=False)
-    session: str | None = field(default=None, repr=False)
-
-    @classmethod
-    def from_environment(cls) -> Credentials:
-        """Raises `Refusal` when they are not there."""
-        key_id, secret = os.environ.get("AWS_ACCESS_KEY_ID"), os.environ.get("AWS_SECRET_ACCESS_KEY")
-        if not key_id or not secret:
-            raise Refusal("AWS KMS wants AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY in the environment")
-        return cls(key_id, secret, os.environ.get("AWS_SESSION_TOKEN"))
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,20 @@
 May not: give a secret out. Rule: docs/architecture.md, "Providers".
 """
 
+from .address_operations import Ss58Address
+from .bitcoin import BitcoinAddress, BitcoinMultisig
+from .extrinsic import SignedExtrinsic, SubstrateTransaction
 from .keyring import Handle
-from .provider import Crypto, CryptoConfig, Ss58Address
+from .keystore import CryptoConfig
+from .provider import Crypto
 
-__all__ = ["Crypto", "CryptoConfig", "Handle", "Ss58Address"]
+__all__ = [
+    "BitcoinAddress",
+    "BitcoinMultisig",
+    "Crypto",
+    "CryptoConfig",
+    "Handle",
+    "SignedExtrinsic",
+    "Ss58Address",
+    "SubstrateTransaction",
+]

@@ -12,12 +12,12 @@ from typing import Final
 
 from tea.protocol.errors import CallError, Code
 
+from . import base58
 from .curves import secp256k1_point
 from .limits import require_exactly
+from .scale import compact
 from .symmetric import hash_of
 
-_ALPHABET: Final = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
-_PLACE: Final = {character: value for value, character in enumerate(_ALPHABET)}
 _MAX_PREFIX: Final = 16383
 _RESERVED: Final = (46, 47)
 _CHECKSUM: Final = 2
@@ -33,14 +33,14 @@ def encode_ss58(account: bytes, prefix: int) -> str:
         raise CallError(Code.INVALID, f"an SS58 prefix is 0 to {_MAX_PREFIX}, without 46 and 47, not {prefix}")
     head = bytes([prefix]) if prefix < 64 else _two_bytes(prefix)
     body = head + account
-    return _base58(body + _ss58_checksum(body))
+    return base58.encode(body + _ss58_checksum(body))
 
 
 def decode_ss58(address: str) -> tuple[int, bytes]:
     """(prefix, account of 32 or 33 bytes) of an SS58 text. Raises INVALID on anything but its one true form."""
     if len(address) > MAX_ADDRESS:
         raise CallError(Code.INVALID, f"an SS58 address has at most 50 characters, not {len(address)}")
-    raw = _unbase58(address)
+    raw = base58.decode(address)
     if raw and raw[0] < 64:
         prefix, size = raw[0], 1
     elif len(raw) > 1 and raw[0] < 128:
@@ -67,9 +67,12 @@ def multisig_account(signatories: Sequence[bytes], threshold: int) -> bytes:
         raise CallError(Code.INVALID, "a signatory is there twice")
     if not 1 <= threshold <= len(signatories):
         raise CallError(Code.INVALID, f"the threshold is 1 to {len(signatories)}, not {threshold}")
-    count = len(signatories)
-    compact = bytes([count << 2]) if count < 64 else ((count << 2) | 1).to_bytes(2, "little")  # SCALE
-    encoded = b"modlpy/utilisuba" + compact + b"".join(sorted(signatories)) + threshold.to_bytes(2, "little")
+    encoded = (
+        b"modlpy/utilisuba"
+        + compact(len(signatories))
+        + b"".join(sorted(signatories))
+        + threshold.to_bytes(2, "little")
+    )
     return hash_of("blake2b-256")(encoded)
 
 
@@ -89,22 +92,3 @@ def _two_bytes(prefix: int) -> bytes:
 
 def _ss58_checksum(body: bytes) -> bytes:
     return hashlib.blake2b(b"SS58PRE" + body).digest()[:_CHECKSUM]
-
-
-def _base58(data: bytes) -> str:
-    number = int.from_bytes(data)
-    text = ""
-    while number:
-        number, digit = divmod(number, 58)
-        text = _ALPHABET[digit] + text
-    return "1" * (len(data) - len(data.lstrip(b"\0"))) + text
-
-
-def _unbase58(text: str) -> bytes:
-    number = 0
-    for character in text:
-        if character not in _PLACE:
-            raise CallError(Code.INVALID, "this is no base58 text")
-        number = number * 58 + _PLACE[character]
-    zeros = len(text) - len(text.lstrip("1"))
-    return bytes(zeros) + number.to_bytes((number.bit_length() + 7) // 8)

@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Final
 
+from cryptography.exceptions import UnsupportedAlgorithm
+
 from .curves import (
     CURVES,
     EcdsaKey,
@@ -73,6 +75,28 @@ def derive(algorithm: str, secret: Callable[[bytes], bytes], *context: bytes) ->
     if make is None:
         raise unknown("algorithm that can be derived,", algorithm, tuple(SEEDED))
     return make(secret(b"\0".join([b"tea.crypto.v1", algorithm.encode(), b"".join(context)])))
+
+
+def key_from_secret(algorithm: str, secret: bytes) -> Key:
+    """The key that `Key.export_secret` gave, or that its owner has. Raises `ValueError`, which says nothing of it."""
+    try:
+        if algorithm in AEADS:
+            return AeadKey.from_secret(algorithm, secret)
+        if algorithm == "sr25519" and len(secret) != KEY_SIZE:
+            return Sr25519Key.from_secret(secret)
+        if algorithm in SEEDED and len(secret) == KEY_SIZE:
+            return SEEDED[algorithm](secret)
+        if algorithm == "secp256k1" and len(secret) == KEY_SIZE:
+            return Secp256k1Key.from_secret(secret)
+        if algorithm in CURVES and len(secret) == CURVES[algorithm].size:
+            return EcdsaKey.from_secret(algorithm, secret)
+        if algorithm in PSS_BITS:
+            return RsaPssKey.from_secret(algorithm, secret)
+        if algorithm in OAEP_BITS:
+            return RsaOaepKey.from_secret(algorithm, secret)
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        pass
+    raise ValueError(f"this is no key of {algorithm[:32]!r}")
 
 
 def draw(algorithm: str, random: Random) -> Key:

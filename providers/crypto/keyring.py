@@ -26,6 +26,7 @@ class Handle(msgspec.Struct, frozen=True):
 
     handle: str
     algorithm: str
+    exportable: bool = False
 
 
 class KeyRing:
@@ -85,4 +86,4 @@ class KeyRing:
 
     def handles(self) -> list[Handle]:
         """All handles, oldest first."""
-        return [Handle(handle, key.algorithm) for handle, key in self._keys.items()]
+        return [Handle(handle, key.algorithm, key.exportable) for handle, key in self._keys.items()]

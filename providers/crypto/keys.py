@@ -20,16 +20,18 @@ from .limits import unknown
 Random = Callable[[int], bytes]
 """Gives that many random bytes; the host's is the NSM."""
 
-FORMATS: Final = ("native", "uncompressed", "spki", "pem")
+FORMATS: Final = ("native", "uncompressed", "spki", "pem", "pkcs1")
 
 
 class Key:
     """A key under its algorithm's name. Without a public half unless a subclass has one."""
 
-    __slots__ = ("algorithm",)
+    __slots__ = ("algorithm", "exportable")
 
     def __init__(self, algorithm: str) -> None:
         self.algorithm = algorithm
+        self.exportable = False
+        """Whether its actor may move it to another enclave, where the manifest lets it."""
 
     def public(self, format: str) -> bytes:
         """The public half. Raises INVALID on a format that this key has not, or when there is no public half."""
@@ -40,6 +42,10 @@ class Key:
     def export_secret(self) -> bytes:
         """The bytes that make the same key again: for a sealed handover to another enclave, and nothing else."""
         raise NotImplementedError
+
+    def share_secret(self) -> bytes:
+        """The same for an enclave beside this one, while this key goes on here."""
+        return self.export_secret()
 
     def __repr__(self) -> str:
         return f"<key of {self.algorithm}>"

@@ -20,6 +20,8 @@ MAX_SECRET: Final = 2048
 """Bytes of a secret that is split."""
 MAX_PUBLIC_KEY: Final = 1024
 """Bytes of any public key in any format."""
+MAX_SEALED: Final = 8192
+"""Bytes of a key that comes in sealed: an RSA key of 3,072 bits has fewer than 2,000."""
 THREAD_FROM: Final = 32 * 1024
 """Bytes of data from which on hashing and the like leave the host's loop."""
 

@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
     PrivateFormat,
+    PublicFormat,
     load_der_private_key,
     load_der_public_key,
 )
@@ -129,6 +130,8 @@ def _restored(secret: bytes, bits: int) -> rsa.RSAPrivateKey:
 
 
 def _public(key: rsa.RSAPrivateKey, format: str) -> bytes | None:
+    if format == "pkcs1":
+        return key.public_key().public_bytes(Encoding.DER, PublicFormat.PKCS1)
     return encode_public(key.public_key(), "spki" if format == "native" else format)
 
 
@@ -139,7 +142,7 @@ def _parse(public_key: bytes) -> rsa.RSAPublicKey:
     except (ValueError, UnsupportedAlgorithm):
         key = None
     if not isinstance(key, rsa.RSAPublicKey):
-        raise CallError(Code.INVALID, "the public key is no RSA SubjectPublicKeyInfo in DER")
+        raise CallError(Code.INVALID, "the public key is no RSA key in DER (SubjectPublicKeyInfo or PKCS#1)")
     return key
 
 

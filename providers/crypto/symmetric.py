@@ -25,6 +25,7 @@ from .limits import unknown
 KEY_SIZE: Final = 32
 NONCE_SIZE: Final = 12
 TAG_SIZE: Final = 16
+_LEFT: Final = 8
 MAX_MESSAGES: Final = 1 << 32
 """Messages under one handle: with random nonces of 96 bits, SP 800-38D (8.3) allows no more."""
 AEADS: Final[Mapping[str, type[AESGCM] | type[ChaCha20Poly1305]]] = {
@@ -48,6 +49,26 @@ class AeadKey(Key):
 
     def export_secret(self) -> bytes:
         return self._secret
+
+    @classmethod
+    def from_secret(cls, algorithm: str, secret: bytes) -> AeadKey:
+        """A key of 32 bytes; or what `share_secret` gave, the messages that are left to it behind. `ValueError`."""
+        if len(secret) not in (KEY_SIZE, KEY_SIZE + _LEFT):
+            raise ValueError("this is no key of an AEAD")
+        key = cls(algorithm, secret[:KEY_SIZE])
+        if len(secret) > KEY_SIZE:
+            key.left = int.from_bytes(secret[KEY_SIZE:])
+            if key.left > MAX_MESSAGES:
+                raise ValueError("a key of an AEAD has not so many messages left")
+        return key
+
+    def share_secret(self) -> bytes:
+        """The key and half of the messages that it may still encrypt, which are no longer this key's."""
+        given = self.left // 2
+        if not given:
+            raise CallError(Code.EXHAUSTED, "this key has no messages left to share: make a new one")
+        self.left -= given
+        return self._secret + given.to_bytes(_LEFT)
 
     def encrypt(self, plaintext: bytes, associated: bytes) -> bytes:
         """Encrypt under a nonce made here. Raises EXHAUSTED after 2**32 messages."""

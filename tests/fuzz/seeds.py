@@ -14,14 +14,28 @@ from cryptography.hazmat.primitives.asymmetric import ed25519
 
 from tea.protocol.errors import CallError, Code
 from tea.protocol.frame import Frame, Kind, encode_frame
+from tea.protocol.tunnel import OPENED, Target, refusal, request_to
 from tea.providers.testing import SimulatedAttester
 from tea.trust import canonical
 from tea.trust.approval import Approvers, approve, propose_change
 from tea.trust.audit_log import ZERO, AuditEntry
+from tea.trust.backup import Backup
 from tea.trust.bundle import ClaimsInput, build_archive, build_bundle
+from tea.trust.continuity import Ticket
 from tea.trust.cose import sign1, unverified_payload
 from tea.trust.document import parse_document
 from tea.trust.eventlog import EventLog
+from tea.trust.handover_messages import Challenge as HandoverChallenge
+from tea.trust.handover_messages import (
+    Contents,
+    Fetch,
+    Hello,
+    HolderBody,
+    Parcel,
+    Prepared,
+    ReceiverBody,
+    pack_state,
+)
 from tea.trust.keys import PrivateKey
 from tea.trust.manifest import parse_manifest
 from tea.trust.release import CONTENT_TYPE, Ask, Challenge, Request, Terms, seal_answer
@@ -123,6 +137,34 @@ async def main() -> None:
     error = encode_frame(Frame(Kind.ERROR, correlation=3, body=CallError(Code.DENIED, "no", reason="x").encode()))
     write("frames", "two", call + error)
     write("frames", "cut", call + error[:-3])
+
+    for path in sorted((Path(__file__).parents[1] / "providers" / "nitro_kms" / "vectors").glob("*.cms")):
+        if path.stat().st_size < 1024:
+            write("envelope_cms", path.stem, path.read_bytes())
+    write("tunnel", "request", request_to(Target("kms.eu-west-1.amazonaws.com", 443)) + b"\x16\x03\x01")
+    write("tunnel", "opened", OPENED + b"\x16\x03\x03")
+    write("tunnel", "refused", refusal(403, "no such target"))
+    write("tunnel", "credentials", "GET /credentials HTTP/1.1\r\nHost: parent\r\n\r\n")
+    digest = b"\x05" * 48
+    for name, message in {
+        "hello": Hello("test", "e1", False, nonce[:32]),
+        "holder": HolderBody("e1", 1, "active", nonce[:32], digest),
+        "challenge": HandoverChallenge(document, statement, approve(compiled, KEY), (change,)),
+        "receiver": ReceiverBody("e1", 1, digest),
+        "parcel": Parcel(b"sealed"),
+        "contents": Contents(bytes(32), 1, 7, 1, digest),
+        "fetch": Fetch(0),
+        "prepared": Prepared(bytes(32)),
+    }.items():
+        write("handover", name, message.encode())
+    write("handover", "state", pack_state({"kvp": b"state", "crypto": b""}))
+    write("handover", "ticket", Ticket("test", "e1", 2, bytes(32), digest).encode())
+    shares = ((b"\x06" * 32, b"share"), (b"\x07" * 32, b"share"))
+    write("backup", "backup", Backup("test", "e1", 1, bytes(48), 1, 2, shares, b"sealed").encode())
+    write("addresses", "ss58", "5GrwvaEF5zXb26Fz9rcQpDWS57CtERHpNehXCPcNoHGKutQY")
+    write("addresses", "p2wpkh", "bc1qw508d6qejxtdg4y5r3zarvary0c5xw7kv8f3t4")
+    write("addresses", "p2tr", "bc1p0xlxvlhemja6c4dqv22uapctqupfhlxm9h8z3k2e72q4k9hcz7vqzk5jj0")
+    write("addresses", "p2sh", "3CKHTjBKxCARLzwABMu9yD85kvtm7WnMfH")
 
 
 if __name__ == "__main__":

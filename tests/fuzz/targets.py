@@ -9,7 +9,7 @@ from __future__ import annotations
 import datetime
 import hashlib
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -22,16 +22,45 @@ from tea.enclave_image.eif.reader import EifImage
 from tea.enclave_image.eif.verify import verify_image
 from tea.protocol.errors import CallError
 from tea.protocol.frame import FrameDecoder, FrameError
+from tea.protocol.tunnel import Opening, TunnelError, request_to, require_opened
+from tea.protocol.tunnel import parse_request as parse_tunnel
+from tea.providers.crypto import addresses as ss58
+from tea.providers.crypto import bech32, bitcoin
+from tea.providers.nitro.kms import ber, cms
 from tea.trust import canonical, cose, nsm_cbor
 from tea.trust.approval import APPROVERS_CONTENT_TYPE, Approvers, parse_approvers, verify_approval, verify_changes
 from tea.trust.attestation import AttestationError, ChainCache, Roots, parse_document, verify_document
 from tea.trust.audit_log import AuditError, parse_line, verify_lines
+from tea.trust.backup import parse_backup
 from tea.trust.bundle import inspect_bundle, verify_bundle
 from tea.trust.claims import CLAIMS_CONTENT_TYPE, BundleError, Issuer
+from tea.trust.continuity import TICKET_CONTENT_TYPE, ContinuityError, Role, Tenure, unverified_ticket, verify_ticket
+from tea.trust.errors import TrustError
 from tea.trust.eventlog import EventLogError, parse_event
+from tea.trust.handover import Approved, approved_policy, purpose_of
+from tea.trust.handover_holder import HolderSide
+from tea.trust.handover_messages import (
+    Abort,
+    Cancelled,
+    Challenge,
+    Commit,
+    Contents,
+    Fetch,
+    Hello,
+    HolderBody,
+    Message,
+    Parcel,
+    Prepared,
+    ReceiverBody,
+    Request,
+    digest_of,
+    pack_state,
+    unpack_state,
+)
+from tea.trust.handover_receiver import ReceiverSide
 from tea.trust.keys import PrivateKey, PublicKey, SigningError
 from tea.trust.manifest import ManifestError, manifest_from_canonical, parse_manifest
-from tea.trust.policy import PolicyError, parse_policy
+from tea.trust.policy import Policy, PolicyError, parse_policy
 from tea.trust.release import (
     CONTENT_TYPE,
     Ask,
@@ -41,7 +70,7 @@ from tea.trust.release import (
     parse_challenge,
     parse_request,
 )
-from tea.trust.sealing import SealError, SealingKey, open_sealed
+from tea.trust.sealing import SealError, SealingKey, open_sealed, seal
 from tea.trust.statement import StatementError, parse_statement, verify_statement
 
 CORPUS: Final = Path(__file__).parent / "corpus"
@@ -52,6 +81,20 @@ ISSUERS: Final = {KEY.public.key_id: Issuer(KEY.public, ("counter",), ("kvp",))}
 APPROVERS: Final = Approvers("test", 1, 1, (KEY.public,))
 NOW: Final = datetime.datetime(2026, 3, 1, tzinfo=datetime.UTC)
 ASK: Final = Ask("api-key", "payer", b"\x01" * 32)
+MESSAGES: Final[Sequence[type[Message]]] = (
+    Hello,
+    HolderBody,
+    Challenge,
+    ReceiverBody,
+    Request,
+    Parcel,
+    Contents,
+    Fetch,
+    Prepared,
+    Abort,
+    Commit,
+    Cancelled,
+)
 _cache: Final = ChainCache()
 
 
@@ -196,6 +239,102 @@ def _decoded(pieces: list[bytes]) -> tuple[list[object], str | None]:
     return found, decoder.error
 
 
+def envelope_cms(data: bytes) -> None:
+    """BER, and the CMS envelopes in which AWS KMS answers: what is taken out of one is in blocks and in the bytes."""
+    with suppress(ber.BerError):
+        ber.parse(data, cms.MAX_ENVELOPE)
+    with suppress(cms.CmsError):
+        found = cms.parse_envelope(data)
+        assert len(found.iv) == 16
+        assert found.ciphertext
+        assert len(found.ciphertext) % 16 == 0
+        assert len(found.ciphertext) + len(found.encrypted_key) < len(data)
+
+
+def tunnel(data: bytes) -> None:
+    """Openings of tunnels, from either end: however the stream is cut, the head and what follows it are the same."""
+    whole = _opened([data])
+    assert whole == _opened([data[at : at + 1] for at in range(len(data))] if len(data) < 4096 else [data])
+    if not isinstance(whole, tuple):
+        return
+    lines, _ = whole
+    with suppress(TunnelError):
+        target = parse_tunnel(lines)
+        assert parse_tunnel(request_to(target).decode().split("\r\n")) == target
+    with suppress(TunnelError):
+        require_opened(lines)
+
+
+def _opened(pieces: list[bytes]) -> tuple[list[str], bytes] | int | None:
+    opening = Opening()
+    for at, piece in enumerate(pieces):
+        try:
+            found = opening.feed(piece)
+        except TunnelError as error:
+            return error.status
+        if found is not None:
+            return found[0], found[1] + b"".join(pieces[at + 1 :])
+    return None
+
+
+def handover(data: bytes) -> None:
+    """Messages between a holder and a receiver, tickets, and the state: what is read is written the same."""
+    for kind in MESSAGES:
+        with suppress(ContinuityError):
+            assert kind.parse(data).encode() == data
+    with suppress(ContinuityError):
+        assert pack_state(unpack_state(data)) == data
+    with suppress(ContinuityError):
+        unverified_ticket(data)
+    with suppress(ContinuityError):
+        verify_ticket(cose.sign(data, KEY, content_type=TICKET_CONTENT_TYPE), APPROVERS)
+    tenure = Tenure("test", "e1")
+    tenure.role, tenure.term = Role.ACTIVE, 1
+    with suppress(ContinuityError):
+        HolderSide(tenure, data, _bytes)
+    receiver = ReceiverSide(Tenure("test", "e1"), _bytes)
+    roots, at = _PINNED
+    own = Policy(pinned=roots, simulated=True, pcrs={0: (bytes(48),)}, deployment="test")
+    with suppress(TrustError):
+        receiver.challenged(
+            data,
+            lambda shown: approved_policy(own, "e1", shown, approvers=APPROVERS, least=1),
+            now_ms=at,
+            cache=_cache,
+        )
+    sent = receiver.request(b"", b"", bytes(48), Approved(b""))
+    transcript = digest_of(receiver.hello, b"", sent)
+    contents = seal(receiver.public_key, data, purpose=purpose_of(transcript), actor=None, manifest_digest=bytes(48))
+    for parcel in (data, Parcel(contents).encode()):
+        with suppress(ContinuityError):
+            receiver.open(parcel)
+    with suppress(ContinuityError):
+        receiver.piece(data)
+
+
+def _bytes(size: int) -> bytes:
+    return b"\x03" * size
+
+
+def backup(data: bytes) -> None:
+    """Backups: what is read is written the same."""
+    with suppress(ContinuityError):
+        assert parse_backup(data).encode() == data
+
+
+def addresses(data: bytes) -> None:
+    """Addresses that actors hand in: one that is taken is written the same."""
+    text = data.decode("utf-8", "replace")
+    with suppress(CallError):
+        prefix, account = ss58.decode_ss58(text)
+        assert ss58.encode_ss58(account, prefix) == text
+    with suppress(CallError):
+        found = bitcoin.parse_address(text)
+        if found.version is not None:
+            known = bitcoin.NETWORKS[found.network].prefix
+            assert bech32.encode(known, found.version, found.program) == text.lower()
+
+
 def image(data: bytes) -> None:
     """Enclave images: refused, or described as what they are; what verifies has a true CRC and no bytes to spare."""
     with os.fdopen(os.memfd_create("image"), "w+b", buffering=0) as file, suppress(ImageError):
@@ -225,6 +364,11 @@ TARGETS: Final[Mapping[str, Callable[[bytes], None]]] = {
         audit,
         frames,
         image,
+        envelope_cms,
+        tunnel,
+        handover,
+        backup,
+        addresses,
     )
 }
 _PINNED: Final = _pinned()

@@ -70,3 +70,9 @@ def test_the_valid_things_of_the_corpus_are_valid() -> None:
     sealed = (CORPUS / "sealed" / "sealed").read_bytes()
     MODULE.open_sealed(MODULE.SEALING, sealed, purpose="secret", actor="payer", manifest_digest=bytes(48))
     MODULE.verify_lines((CORPUS / "audit" / "log").read_text().splitlines())
+    for path in (CORPUS / "envelope_cms").glob("data-key*"):
+        MODULE.cms.parse_envelope(path.read_bytes())
+    MODULE.parse_backup((CORPUS / "backup" / "backup").read_bytes())
+    MODULE.Challenge.parse((CORPUS / "handover" / "challenge").read_bytes())
+    MODULE.parse_tunnel(MODULE.Opening().feed((CORPUS / "tunnel" / "request").read_bytes())[0])
+    MODULE.bitcoin.parse_address((CORPUS / "addresses" / "p2tr").read_text())

@@ -21,13 +21,14 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from tea.protocol.errors import CallError, Code
 from tea.providers.base import Call
-from tea.providers.crypto import Crypto, Handle, Ss58Address, limits, symmetric
+from tea.providers.crypto import Crypto, Handle, Ss58Address, SubstrateTransaction, limits, symmetric
 from tea.providers.crypto.algorithms import ALGORITHMS, DRAWN, SEEDED, VERIFIERS
 from tea.providers.testing import InMemoryServices, SimulatedAttester, invoke, start_provider
 from tea.trust.sealing import seal
 
 ALICE = Call(caller="alice")
 BOB = Call(caller="bob")
+TRANSACTION = SubstrateTransaction(call=b"\0\0", nonce=0, spec_version=1, transaction_version=1, genesis_hash=bytes(32))
 FAST = (*SEEDED, *DRAWN)
 
 
@@ -66,7 +67,7 @@ async def test_a_sealed_key_is_used_and_never_seen() -> None:
         await refused(Code.UNTRUSTED, crypto, "import_sealed", "x25519", sealed_key(services))
         await refused(Code.UNTRUSTED, crypto, "import_sealed", "ed25519", sealed_key(services, purpose="secret"))
         await refused(Code.UNTRUSTED, crypto, "import_sealed", "ed25519", b"")
-        await refused(Code.INVALID, crypto, "import_sealed", "rsa-pss-2048", sealed_key(services))
+        await refused(Code.INVALID, crypto, "import_sealed", "rot13", sealed_key(services))
         await refused(Code.INVALID, crypto, "import_sealed", "ed25519", sealed_key(services, b"k" * 31))
     async with started({"max_handles": 1}) as (crypto, services):
         await invoke(crypto, "import_sealed", "ed25519", sealed_key(services), call=ALICE)
@@ -112,6 +113,14 @@ async def test_every_operation_answers_over_the_wire() -> None:
         address = await ask("ss58_encode", bytes(32))
         assert await ask("ss58_decode", address) == Ss58Address(42, bytes(32))
         assert (await ask("multisig_address", [bytes(32), b"\1" * 32], 2)).startswith("5")
+        made = await ask("substrate_extrinsic", signer, TRANSACTION)
+        assert made.extrinsic[2:4] == b"\x84\0"
+        assert (await ask("bitcoin_decode", await ask("bitcoin_address", public))).kind == "p2wpkh"
+        together = await ask("bitcoin_multisig", [public], 1)
+        once = await ask("sign", signer, bytes(32), True)
+        assert (await ask("bitcoin_witness", [public], 1, bytes(32), [once]))[-1] == together.script
+        await refused(Code.DENIED, crypto, "export_sealed", signer, b"", b"", "e2")  # test_crypto_moves.py
+        asked.add("export_sealed")
         assert Handle(derived, "chacha20-poly1305") in await ask("handles")
         assert await ask("forget_key", derived) is True
         assert await ask("forget_key", derived) is False
@@ -162,7 +171,7 @@ async def test_more_handles_than_the_limit_are_exhausted_and_a_forgotten_one_mak
         await refused(Code.EXHAUSTED, crypto, "hkdf", secret, b"")
         await refused(Code.EXHAUSTED, crypto, "x25519_agree", agreeing, own)
         await invoke(crypto, "generate", "ed25519", call=BOB)
-        assert crypto.usage() == {"handles": 3, "actors": 2}
+        assert crypto.usage() == {"handles": 3, "actors": 2, "exported": 0}
         await invoke(crypto, "forget_key", secret, call=ALICE)
         await invoke(crypto, "generate", "ed25519", call=ALICE)
 
@@ -195,7 +204,7 @@ async def test_an_actor_that_left_leaves_no_key_not_even_one_in_the_making() -> 
             await making
         assert caught.value.code is Code.UNAVAILABLE
         await refused(Code.NOT_FOUND, crypto, "sign", handle, b"m")
-        assert crypto.usage() == {"handles": 0, "actors": 0}
+        assert crypto.usage() == {"handles": 0, "actors": 0, "exported": 0}
 
 
 async def test_what_takes_long_leaves_the_loop() -> None:
@@ -226,6 +235,7 @@ async def test_a_key_does_what_its_algorithm_is_for_and_nothing_else(algorithm: 
     uses: dict[str, tuple[tuple[object, ...], set[str]]] = {
         "sign": ((b"m",), {"ed25519", "sr25519", "p-256", "p-384", "secp256k1"}),
         "sign_recoverable": ((bytes(32),), {"secp256k1"}),
+        "substrate_extrinsic": ((TRANSACTION,), {"ed25519", "sr25519", "secp256k1"}),
         "aead_encrypt": ((b"m",), {"aes-256-gcm", "chacha20-poly1305"}),
         "aead_decrypt": ((b"m",), set()),
         "rsa_oaep_decrypt": ((b"m",), set()),
@@ -276,14 +286,14 @@ async def test_names_that_are_in_no_table_are_invalid() -> None:
         ("secp256k1", {"native": 33, "uncompressed": 65, "spki": 88, "pem": 174}),
         ("aes-256-gcm", {}),
         ("hkdf-hmac", {}),
-        ("rsa-pss-2048", {"native": 294, "spki": 294, "pem": 451}),
-        ("rsa-oaep-2048", {"native": 294, "spki": 294, "pem": 451}),
+        ("rsa-pss-2048", {"native": 294, "spki": 294, "pem": 451, "pkcs1": 270}),
+        ("rsa-oaep-2048", {"native": 294, "spki": 294, "pem": 451, "pkcs1": 270}),
     ],
 )
 async def test_public_keys_have_the_formats_of_the_docs(algorithm: str, formats: dict[str, int]) -> None:
     async with started() as (crypto, _):
         handle = await invoke(crypto, "generate", algorithm, call=ALICE)
-        for format in ("native", "uncompressed", "spki", "pem"):
+        for format in ("native", "uncompressed", "spki", "pem", "pkcs1"):
             if format in formats:
                 assert len(await invoke(crypto, "public_key", handle, format, call=ALICE)) == formats[format]
             else:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 import random
 import struct
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tea.trust import statebranch
 from tea.trust.statetree import (
     EMPTY_ROOT,
     MAX_KEY,
@@ -104,6 +106,32 @@ def test_changes_that_change_nothing_give_the_same_version() -> None:
     assert tree.apply({}) is tree
     assert tree.apply({b"a": b"1"}) is tree
     assert tree.apply({b"c": None}) is tree
+
+
+def test_a_batch_hashes_each_place_leaf_and_node_above_a_change_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    chance = random.Random(7)
+    entries = {chance.randbytes(8): chance.randbytes(20) for _ in range(3000)}
+    tree = StateTree(entries)
+    changes = {key: chance.randbytes(20) for key in chance.sample(sorted(entries), 300)}
+    above = set()
+    for key in changes:
+        place = hashlib.sha256(key).hexdigest()
+        for depth in range(64):
+            prefix = bytes(int(digit, 16) for digit in place[:depth])
+            if tree.node(prefix)[0] != 2:
+                break
+            above.add(prefix)
+    hashed: list[bytes] = []
+
+    def counting(data: bytes) -> Any:
+        hashed.append(data)
+        return hashlib.sha256(data)
+
+    monkeypatch.setattr(statebranch, "_sha256", counting)
+    after = tree.apply(changes)
+    assert len(hashed) == len(set(hashed)) == 2 * len(changes) + len(above) - 1  # the root's is asked for apart
+    monkeypatch.undo()
+    assert after.root == StateTree(entries | changes).root
 
 
 def test_an_empty_value_is_not_absence() -> None:
