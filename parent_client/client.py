@@ -11,13 +11,14 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from tea.protocol.channels import (
     Activation,
     Adapter,
     AdapterFeed,
     Attestation,
+    BackupMade,
     Channel,
     Control,
     Head,
@@ -25,6 +26,7 @@ from tea.protocol.channels import (
     Logs,
     Peers,
     Release,
+    RunningManifest,
     Takeover,
 )
 from tea.protocol.errors import CallError, Code
@@ -35,7 +37,7 @@ from tea.protocol.transport.server import Server, listen
 from .files import private_folder
 from .hub import Hub, Relay
 from .log_book import LogBook
-from .operator import TAKEOVER_SECONDS, ClientStatus, LogPage, Operator, Push
+from .operator import BACKUP_SECONDS, TAKEOVER_SECONDS, TICKET_SECONDS, ClientStatus, LogPage, Operator, Push
 from .pushing import push
 from .registry import OPERATOR_SOCKET, socket_folder
 from .release_relay import NoRelease
@@ -229,10 +231,38 @@ class RuntimeClient(Operator):
         )
         return result
 
-    async def take_over(self, source: str) -> Takeover:
-        taken: Takeover = await self._connected().call(
-            Channel.CONTROL, Control, "take_over", source, timeout=TAKEOVER_SECONDS
-        )
+    async def take_over(self, source: str, copy: bool = False) -> Takeover:
+        taken: Takeover = await self._control("take_over", source, copy, timeout=TAKEOVER_SECONDS)
+        return taken
+
+    async def running_manifest(self, nonce: bytes) -> RunningManifest:
+        running: RunningManifest = await self._control("running_manifest", nonce)
+        return running
+
+    async def tenancy(self, nonce: bytes) -> Attestation:
+        attestation: Attestation = await self._control("tenancy", nonce)
+        return attestation
+
+    async def present(self, ticket: bytes) -> Takeover:
+        taken: Takeover = await self._control("present", ticket, timeout=TICKET_SECONDS)
+        return taken
+
+    async def backup(self) -> BackupMade:
+        made: BackupMade = await self._control("backup", timeout=BACKUP_SECONDS)
+        return made
+
+    async def backup_piece(self, digest: bytes, index: int) -> bytes:
+        piece: bytes = await self._control("backup_piece", digest, index)
+        return piece
+
+    async def restore_offer(self, ticket: bytes, shares: tuple[bytes, ...], size: int) -> None:
+        await self._control("restore_offer", ticket, shares, size)
+
+    async def restore_piece(self, index: int, data: bytes) -> None:
+        await self._control("restore_piece", index, data)
+
+    async def restore(self) -> Takeover:
+        taken: Takeover = await self._control("restore", timeout=BACKUP_SECONDS)
         return taken
 
     async def attest(self, nonce: bytes) -> Attestation:
@@ -259,6 +289,9 @@ class RuntimeClient(Operator):
             pass  # it is gone or going: what was asked for
         finally:
             asyncio.get_running_loop().call_later(ANSWER_SECONDS, self.request_stop)
+
+    async def _control(self, name: str, *args: object, timeout: float = 60.0) -> Any:
+        return await self._connected().call(Channel.CONTROL, Control, name, *args, timeout=timeout)
 
     def _connected(self) -> Endpoint:
         if self._enclave is None:

@@ -53,7 +53,7 @@ def read_password(path: Path | None) -> bytes | None:
     """
     if path is None:
         return None
-    lines = _read_secret(path).splitlines()
+    lines = read_private_file(path).splitlines()
     if not lines or not lines[0]:
         raise Refusal(f"{path}: found an empty first line, expected the key's password on it")
     return lines[0]
@@ -61,14 +61,14 @@ def read_password(path: Path | None) -> bytes | None:
 
 def read_private(name: str, password_file: Path | None = None) -> PrivateKey:
     """A private key by path or by name. Raises `Refusal`, or `SigningError` when the file holds no key of ours."""
-    return PrivateKey.from_pem(_read_secret(_find(name, PRIVATE)), read_password(password_file))
+    return PrivateKey.from_pem(read_private_file(find_key(name, PRIVATE)), read_password(password_file))
 
 
 def read_public(name: str) -> PublicKey:
     """A public key: its text, or a .pub file by path or by name. Raises `Refusal` or `SigningError`."""
     if name.startswith(("ed25519:", "p384:")):
         return PublicKey.parse(name)
-    return PublicKey.parse(read_text(_find(name, PUBLIC), "public key (NAME.pub)", MAX_KEY_FILE).strip())
+    return PublicKey.parse(read_text(find_key(name, PUBLIC), "public key (NAME.pub)", MAX_KEY_FILE).strip())
 
 
 def development_key() -> PrivateKey:
@@ -84,7 +84,8 @@ def development_key() -> PrivateKey:
     return read_private(str(path))
 
 
-def _find(name: str, suffix: str) -> Path:
+def find_key(name: str, suffix: str) -> Path:
+    """The file of a key by path or by name. Raises `Refusal`."""
     # A bare name is a key's name first: a file that happens to lie in the working folder must not take its place.
     path = Path(name)
     named = key_folder() / f"{name}{suffix}"
@@ -97,7 +98,8 @@ def _find(name: str, suffix: str) -> Path:
     raise Refusal(f"no key {name}: found neither a file of that name nor {named}{made}")
 
 
-def _read_secret(path: Path) -> bytes:
+def read_private_file(path: Path) -> bytes:
+    """A private key's file, at most 64 KiB. Raises `Refusal` when others can read it."""
     with path.open("rb") as file:
         found = os.fstat(file.fileno())
         if stat.S_ISREG(found.st_mode) and stat.S_IMODE(found.st_mode) & _OTHERS:

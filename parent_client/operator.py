@@ -10,11 +10,23 @@ from typing import Final
 
 import msgspec
 
-from tea.protocol.channels import Activation, Attestation, HostStatus, LogRecord, Takeover
+from tea.protocol.channels import (
+    Activation,
+    Attestation,
+    BackupMade,
+    HostStatus,
+    LogRecord,
+    RunningManifest,
+    Takeover,
+)
 from tea.protocol.operations import operation
 
 TAKEOVER_SECONDS: Final = 600.0
 """For a whole state to come over, with attempts that got lost."""
+BACKUP_SECONDS: Final = 180.0
+"""For a whole state to be sealed, or opened and taken in."""
+TICKET_SECONDS: Final = 60.0
+"""For calls in hand to end, or actors to start anew."""
 
 
 class PeerStatus(msgspec.Struct, frozen=True):
@@ -92,8 +104,48 @@ class Operator:
         raise NotImplementedError
 
     @operation
-    async def take_over(self, source: str) -> Takeover:
+    async def take_over(self, source: str, copy: bool = False) -> Takeover:
         """Have the enclave take its slot over from the enclave of peer `source`; see `Control.take_over`."""
+        raise NotImplementedError
+
+    @operation
+    async def running_manifest(self, nonce: bytes) -> RunningManifest:
+        """The manifest that the enclave runs, with its approvals; see `Control.running_manifest`."""
+        raise NotImplementedError
+
+    @operation
+    async def tenancy(self, nonce: bytes) -> Attestation:
+        """What the enclave is to its slot; see `Control.tenancy`."""
+        raise NotImplementedError
+
+    @operation
+    async def present(self, ticket: bytes) -> Takeover:
+        """Show the enclave a ticket of the approvers; see `Control.present`."""
+        raise NotImplementedError
+
+    @operation
+    async def backup(self) -> BackupMade:
+        """Have the enclave make a backup; see `Control.backup`."""
+        raise NotImplementedError
+
+    @operation
+    async def backup_piece(self, digest: bytes, index: int) -> bytes:
+        """A piece of the backup that was made; see `Control.backup_piece`."""
+        raise NotImplementedError
+
+    @operation
+    async def restore_offer(self, ticket: bytes, shares: tuple[bytes, ...], size: int) -> None:
+        """Begin a restore in the enclave; see `Control.restore_offer`."""
+        raise NotImplementedError
+
+    @operation
+    async def restore_piece(self, index: int, data: bytes) -> None:
+        """The next piece of the backup; see `Control.restore_piece`."""
+        raise NotImplementedError
+
+    @operation
+    async def restore(self) -> Takeover:
+        """End a restore; see `Control.restore`."""
         raise NotImplementedError
 
     @operation

@@ -61,6 +61,14 @@ class ActorStatus(msgspec.Struct, frozen=True):
     last_error: str | None = None
     refused: dict[str, int] = {}
     """What its code tried and was refused: system calls by name, links that it was not given, missed deadlines."""
+    parked: int = 0
+    """Calls and messages that wait for a place in its mailboxes now."""
+    waited: int = 0
+    """Calls and messages that had to wait for one, ever."""
+    cancelled: int = 0
+    """Calls to it that were taken back, because nobody waited for them any more."""
+    dead_letters: int = 0
+    """Messages to it that were lost."""
 
 
 class ProviderStatus(msgspec.Struct, frozen=True):
@@ -92,6 +100,12 @@ class HostStatus(msgspec.Struct, frozen=True):
     providers: tuple[ProviderStatus, ...]
     sandbox: tuple[str, ...] = ()
     """The sandbox's layers and whether this kernel grants them; known when the first manifest was approved."""
+    parked: int = 0
+    """Calls and messages that wait for a place in a mailbox now."""
+    cancelled: int = 0
+    """Calls that were ended because nobody waited for them any more."""
+    late_answers: int = 0
+    """Answers to calls that had ended before: they are dropped."""
 
 
 class Attestation(msgspec.Struct, frozen=True, array_like=True):
@@ -112,12 +126,41 @@ class Activation(msgspec.Struct, frozen=True):
 
 
 class Takeover(msgspec.Struct, frozen=True):
-    """What a takeover came to."""
+    """What a takeover, a ticket or a restore came to."""
 
     slot: str
     term: int
     holder: bool
-    """Whether this enclave holds the slot now; False: the one before went on by itself, and this is a standby."""
+    """Whether this enclave holds the slot now; after a takeover without, the one before went on by itself."""
+
+
+class RunningManifest(msgspec.Struct, frozen=True, array_like=True):
+    """The manifest that runs, with what proves it: nothing here is to be believed without."""
+
+    approval: bytes
+    """The canonical manifest in its approvals (COSE_Sign)."""
+    approver_changes: tuple[bytes, ...]
+    """Approved changes of the approvers since those of the image."""
+    attestation: Attestation
+    """Fresh; its statement names the manifest's digest, revision and epoch."""
+
+
+class BackupMade(msgspec.Struct, frozen=True):
+    """A backup of a slot's state that waits in the enclave to be fetched in pieces. Nobody alone opens it."""
+
+    slot: str
+    term: int
+    made: int
+    """Milliseconds since the epoch, by the enclave."""
+    threshold: int
+    keepers: tuple[str, ...]
+    """Names, of the approved manifest."""
+    size: int
+    """Bytes of the file."""
+    digest: bytes
+    """SHA-384 of the file: what a ticket names."""
+    attestation: Attestation
+    """The enclave's word that it made this very file."""
 
 
 class Control:
@@ -159,11 +202,71 @@ class Control:
         raise NotImplementedError
 
     @operation
-    async def take_over(self, source: str) -> Takeover:
+    async def running_manifest(self, nonce: bytes) -> RunningManifest:
+        """The manifest that runs, as its approvers signed it, with an attestation over a nonce of at most 512 bytes.
+
+        UNAVAILABLE while none runs.
+        """
+        raise NotImplementedError
+
+    @operation
+    async def tenancy(self, nonce: bytes) -> Attestation:
+        """What this enclave is to its slot: an attestation over the nonce, with role and term in its statement's body.
+
+        `tea.trust.handover.verify_tenancy` reads it. CONFLICT when the running manifest gives this enclave no slot.
+        """
+        raise NotImplementedError
+
+    @operation
+    async def take_over(self, source: str, copy: bool = False) -> Takeover:
         """Take keys and state of the own slot over from its holder, whom the runtime client knows as peer `source`.
 
-        Asked again after UNAVAILABLE, it goes on where it was. CONFLICT when this enclave is not one that waits;
-        UNTRUSTED when the other end is not to be believed, or refuses.
+        With `copy` the holder serves on, and this enclave becomes a standby with its state of this moment. Asked again
+        after UNAVAILABLE, it goes on where it was. CONFLICT when this enclave is not one that waits; UNTRUSTED when the
+        other end is not to be believed, or refuses.
+        """
+        raise NotImplementedError
+
+    @operation
+    async def present(self, ticket: bytes) -> Takeover:
+        """Show a ticket of the approvers: the enclave that it names holds the slot from now on, any other holder stops.
+
+        UNTRUSTED (`reason` says why) when it is not approved, for another slot, or of a term that was seen already.
+        """
+        raise NotImplementedError
+
+    @operation
+    async def backup(self) -> BackupMade:
+        """Seal the slot's keys and state to the keepers of the approved manifest. Calls wait for that moment.
+
+        CONFLICT when this enclave does not hold its slot, or its manifest names no keepers. A new backup replaces one
+        that was not fetched.
+        """
+        raise NotImplementedError
+
+    @operation
+    async def backup_piece(self, digest: bytes, index: int) -> bytes:
+        """A piece of at most 256 KiB of the backup that was made, from 0 on. NOT_FOUND when it is not that one."""
+        raise NotImplementedError
+
+    @operation
+    async def restore_offer(self, ticket: bytes, shares: tuple[bytes, ...], size: int) -> None:
+        """Begin a restore: the approvers' ticket, the shares that keepers passed to this enclave, the backup's size.
+
+        CONFLICT when this enclave is not an empty standby; UNTRUSTED when the ticket is not approved or not for it.
+        """
+        raise NotImplementedError
+
+    @operation
+    async def restore_piece(self, index: int, data: bytes) -> None:
+        """The next piece (256 KiB, the last one the rest) of the backup that is restored."""
+        raise NotImplementedError
+
+    @operation
+    async def restore(self) -> Takeover:
+        """Open what was offered and become the holder. UNTRUSTED when backup, shares or ticket do not fit together.
+
+        After a refusal this enclave is what it was before, and a restore begins anew.
         """
         raise NotImplementedError
 

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Final, Protocol
+from collections.abc import Awaitable, Callable
+from typing import Final
 
 from tea.protocol.errors import CallError, Code
 from tea.trust import canonical
-from tea.trust.approval import Approvers
 from tea.trust.attestation import ChainCache
-from tea.trust.continuity import ContinuityCode, ContinuityError, Role, Tenure, verify_ticket
+from tea.trust.continuity import ContinuityCode, ContinuityError, Role, Tenure, Ticket, verify_ticket
 from tea.trust.errors import TrustError
 from tea.trust.handover import Approved, approved_policy
 from tea.trust.handover_holder import HolderSide
@@ -33,6 +32,8 @@ from tea.trust.handover_receiver import ReceiverSide
 from tea.trust.policy import Policy
 from tea.trust.statement import Kind
 
+from .continuity_lent import ContinuityHost
+
 TOPIC: Final = "continuity"
 ATTEMPTS: Final = 5
 """How often a request that got lost is sent anew."""
@@ -42,68 +43,6 @@ FIRST_PAUSE: Final = 0.1
 Ask = Callable[[bytes], Awaitable[bytes]]
 """Carries a message to the other enclave's host and brings the answer. Raises `CallError`."""
 _random: Final = secrets.SystemRandom()
-
-
-class ContinuityHost(Protocol):
-    """What the host lends: its identity, its word, and the providers' state."""
-
-    @property
-    def approvers(self) -> Approvers:
-        """The approvers of the image."""
-        ...
-
-    @property
-    def approved(self) -> Approved:
-        """The running manifest as it was approved, and the changes of approvers before it."""
-        ...
-
-    @property
-    def manifest_digest(self) -> bytes: ...
-
-    @property
-    def revision(self) -> int: ...
-
-    @property
-    def epoch(self) -> int: ...
-
-    @property
-    def public_key(self) -> bytes:
-        """The X25519 key of this boot: what a ticket names."""
-        ...
-
-    def policy(self) -> Policy:
-        """What an enclave of this slot must meet under the running manifest (`Host.policy_for`)."""
-        ...
-
-    async def attest(
-        self, kind: str, body: bytes, *, nonce: bytes | None = None, public_key: bytes | None = None
-    ) -> tuple[bytes, bytes]:
-        """See `providers.base.Attester`."""
-        ...
-
-    def random(self, size: int) -> bytes: ...
-
-    def now_ms(self) -> int:
-        """Milliseconds since the epoch, by the NSM's clock."""
-        ...
-
-    async def freeze(self) -> None:
-        """Take no more calls, and wait for those in hand: from here to `thaw` no provider's state changes."""
-        ...
-
-    async def thaw(self) -> None:
-        """Serve again. Not called when the freeze turned out to be for good."""
-        ...
-
-    async def export_states(self) -> dict[str, bytes]:
-        """`export_state` of every running provider that has one."""
-        ...
-
-    async def import_states(self, states: Mapping[str, bytes]) -> None:
-        """`import_state` of every provider named. Raises `ValueError` for one that does not run, or refuses."""
-        ...
-
-    def log(self, level: str, message: str, **fields: object) -> None: ...
 
 
 class Continuity:
@@ -226,7 +165,7 @@ class Continuity:
             abort = receiver.failed()
             if abort is not None:
                 await _told(ask, abort)
-            raise _as_call_error(error) from None
+            raise as_call_error(error) from None
         except BaseException:
             receiver.failed()
             raise
@@ -250,7 +189,7 @@ class Continuity:
             except (CallError, ContinuityError) as error:
                 # A refusal is worth no more than silence here: the parents could have made it up.
                 if attempt + 1 == ATTEMPTS:
-                    raise _as_call_error(error) from None
+                    raise as_call_error(error) from None
                 await _pause(attempt)
         self._receiver = None
         said = "this enclave is the holder" if committed else "the holder went on by itself: this is a standby"
@@ -285,21 +224,78 @@ class Continuity:
 
     async def present(self, ticket: bytes) -> None:
         """A ticket of the approvers: become the holder by it, or stop to be. Raises `CallError(UNTRUSTED)`."""
+        own = self._host.sealing_key.public
         async with self._busy:
             try:
-                verified = verify_ticket(ticket, self._host.approvers)
-                if verified.holder == self._host.public_key:
+                verified = verify_ticket(ticket, self._host.quorum)
+                if verified.holder == own:
                     if verified.backup is not None:
-                        raise ContinuityError(ContinuityCode.STATE, "this ticket is for a backup: restore that first")
-                    self.tenure.promote(verified, self._host.public_key)
+                        raise ContinuityError(ContinuityCode.STATE, "this ticket is for a backup: restore that")
+                    if self.tenure.role is Role.EMPTY:
+                        raise ContinuityError(
+                            ContinuityCode.STATE, "this enclave has nothing of the slot: a ticket gives no state"
+                        )
+                    self.tenure.promote(verified, own)
                     self._receiver = None
                     await self._host.thaw()
                 else:
-                    self.tenure.fence(verified, self._host.public_key)
-                    await self._host.freeze()
+                    self.tenure.fence(verified, own)
+                    await self._fenced()
             except TrustError as error:
-                raise CallError(Code.UNTRUSTED, error.sentence, reason=str(error.code)) from None
+                raise as_call_error(error) from None
         self._host.log("info", f"a ticket made this enclave {self.tenure.role}", term=verified.term)
+
+    async def _fenced(self) -> None:
+        try:
+            await self._host.freeze()
+        except CallError as late:
+            # It has retired all the same: what is still in hand gets through to no provider any more.
+            self._host.log("warning", f"retired by a ticket over what was in hand: {late.sentence}")
+
+    # -- backups -----------------------------------------------------------------------------------------------
+
+    async def exported(self) -> bytes:
+        """The holder's state for a backup; calls wait meanwhile. Raises `CallError(CONFLICT)` where it is no holder."""
+        async with self._busy:
+            await self._expire()
+            if not self.serves:
+                raise CallError(
+                    Code.CONFLICT,
+                    f"this enclave is {self.tenure.role} for slot {self.tenure.slot}: only its holder is backed up",
+                )
+            try:
+                await self._host.freeze()
+                states = await self._host.export_states()
+                return await asyncio.to_thread(pack_state, states)
+            finally:
+                await self._host.thaw()
+
+    def require_restorable(self, ticket: bytes) -> Ticket:
+        """The ticket, when the approvers signed it for a backup in this enclave, and nothing is held here yet.
+
+        Raises `TrustError`.
+        """
+        verified = verify_ticket(ticket, self._host.quorum)
+        if verified.backup is None:
+            raise ContinuityError(ContinuityCode.APPROVAL, "the ticket names no backup: present it instead")
+        if self.tenure.role is not Role.EMPTY:
+            raise ContinuityError(
+                ContinuityCode.STATE,
+                f"this enclave is {self.tenure.role} for slot {self.tenure.slot} already: a backup is restored into a "
+                "new one, that was pushed as a standby",
+            )
+        self.tenure.require_promotion(verified, self._host.sealing_key.public)
+        return verified
+
+    async def restored(self, ticket: Ticket, state: bytes) -> None:
+        """Take a backup's state in, and be the holder by its ticket. Raises `TrustError`, `ValueError`, `CallError`."""
+        own = self._host.sealing_key.public
+        async with self._busy:
+            self.tenure.require_promotion(ticket, own)
+            await self._host.import_states(await asyncio.to_thread(unpack_state, state))
+            self.tenure.promote(ticket, own)
+            await self._host.thaw()
+        self._host.log("info", "a backup was restored: this enclave is the holder", term=ticket.term)
 
 
 def _tag_of(message: bytes) -> object:
@@ -311,7 +307,8 @@ def _tag_of(message: bytes) -> object:
     return value.get("tea") if isinstance(value, dict) else None
 
 
-def _as_call_error(error: Exception) -> CallError:
+def as_call_error(error: Exception) -> CallError:
+    """What went wrong, as it crosses to the parent: UNTRUSTED with the rule as `reason`, or CONFLICT."""
     if isinstance(error, CallError):
         return error
     if isinstance(error, TrustError):

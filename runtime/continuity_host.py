@@ -7,20 +7,24 @@ Rule: docs/continuity.md, "The handover" and "By hand".
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from typing import TYPE_CHECKING, Final
 
-from tea.protocol.channels import Channel, Takeover
+from tea.protocol.channels import Attestation, BackupMade, Channel, Takeover
 from tea.protocol.errors import CallError, Code
 from tea.providers.vmh import Vmh
 from tea.providers.vmh.inbox import HOST
 from tea.trust.approval import Approvers
 from tea.trust.continuity import Role
 from tea.trust.errors import TrustError
-from tea.trust.handover import Approved
+from tea.trust.handover import Approved, holder_body
+from tea.trust.manifest import Backups
 from tea.trust.policy import Policy
+from tea.trust.sealing import SealingKey
+from tea.trust.statement import Kind
 
 from .continuity import TOPIC, Ask, Continuity
+from .continuity_backup import BackupService
 from .router import NOT_READY
 
 if TYPE_CHECKING:
@@ -58,6 +62,9 @@ class HostContinuity:
         self._stale = False
         """Whether actors run that have not seen that state."""
         self._taking: asyncio.Task[Takeover] | None = None
+        self._copying = False
+        """Whether the holder is frozen for a copy or a backup: nothing but `thaw` opens the links again."""
+        self._backups = BackupService(self)
 
     # -- what the host asks ------------------------------------------------------------------------------------
 
@@ -72,6 +79,8 @@ class HostContinuity:
         part = self._part
         if self._is_taking:
             raise CallError(Code.CONFLICT, "this enclave is taking its slot over: push when that has ended")
+        if self._copying:
+            raise CallError(Code.CONFLICT, "this enclave's state is being copied: push when that has ended")
         if plan.standby and (slot is None or Vmh.name not in plan.manifest.providers):
             raise CallError(
                 Code.INVALID, "a standby needs a slot: give this enclave one in ra.members, and the provider vmh"
@@ -102,11 +111,9 @@ class HostContinuity:
         self._part = part
         self._settle()
 
-    async def take_over(self, source: str) -> Takeover:
+    async def take_over(self, source: str, copy: bool) -> Takeover:
         """See `Control.take_over`."""
-        part = self._part
-        if part is None:
-            raise CallError(Code.CONFLICT, "no manifest runs that gives this enclave a slot and vmh: push one first")
+        part = self._held
         if not 0 < len(source) <= MAX_SOURCE:
             raise CallError(Code.INVALID, f"a peer's name has 1 to {MAX_SOURCE} letters")
         if part.tenure.role not in (Role.EMPTY, Role.STANDBY, Role.PREPARED) or self._is_taking:
@@ -114,27 +121,76 @@ class HostContinuity:
             raise CallError(
                 Code.CONFLICT, f"this enclave is {role} for slot {slot}: one that was pushed as a standby takes over"
             )
-        if self._host.activating:
-            raise CallError(Code.CONFLICT, "an activation is under way: take over when it has ended")
+        if copy and part.tenure.role is Role.PREPARED:
+            raise CallError(Code.CONFLICT, "this enclave has all the state already: take over without copy")
+        ask = self._asking(source)
+
+        async def taken() -> None:
+            try:
+                if part.tenure.role is Role.PREPARED:
+                    await part.finish(ask)
+                else:
+                    await part.take_over(ask, copy=copy)
+            except TrustError as error:
+                raise CallError(Code.CONFLICT, error.sentence, reason=str(error.code)) from None
+            finally:
+                if part.serves:
+                    await self.thaw()
+
+        return await self._alone(part, taken())
+
+    async def present(self, ticket: bytes) -> Takeover:
+        """See `Control.present`."""
+        part = self._held
+        return await self._alone(part, part.present(ticket))
+
+    async def _alone(self, part: Continuity, work: Coroutine[None, None, None]) -> Takeover:
+        """Do what may change the role, with nothing else that may beside it."""
+        if self._is_taking or self._host.activating:
+            work.close()
+            what = "a takeover, ticket or restore" if self._is_taking else "an activation"
+            raise CallError(Code.CONFLICT, f"{what} is under way: try again when it has ended")
+
+        async def done() -> Takeover:
+            try:
+                await work
+            finally:
+                self._settle()
+            return Takeover(part.tenure.slot, part.tenure.term, part.serves)
+
         # A task of its own: whoever asked may give up or be gone, and half a takeover may not stay behind.
-        task = self._taking = self._host.loop.create_task(self._taken(part, self._asking(source)))
+        task = self._taking = self._host.loop.create_task(done())
         task.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
         return await asyncio.shield(task)
 
-    async def _taken(self, part: Continuity, ask: Ask) -> Takeover:
-        try:
-            if part.tenure.role is Role.PREPARED:
-                holder = await part.finish(ask)
-            else:
-                holder = await part.take_over(ask)
-        except TrustError as error:
-            raise CallError(Code.CONFLICT, error.sentence, reason=str(error.code)) from None
-        finally:
-            if part.serves:
-                await self.thaw()
-            else:
-                self._settle()
-        return Takeover(part.tenure.slot, part.tenure.term, holder)
+    async def tenancy(self, nonce: bytes) -> Attestation:
+        """See `Control.tenancy`."""
+        return Attestation(*await self.attest(Kind.ATTEST, holder_body(self._held.tenure), nonce=nonce))
+
+    # -- backups -----------------------------------------------------------------------------------------------
+
+    async def backup(self) -> BackupMade:
+        """See `Control.backup`."""
+        if self._host.activating:
+            raise CallError(Code.CONFLICT, "an activation is under way: make a backup when it has ended")
+        return await self._backups.make(self._held)
+
+    def backup_piece(self, digest: bytes, index: int) -> bytes:
+        """See `Control.backup_piece`."""
+        return self._backups.piece(digest, index)
+
+    def restore_offer(self, ticket: bytes, shares: tuple[bytes, ...], size: int) -> None:
+        """See `Control.restore_offer`."""
+        self._backups.offer(self._held, ticket, shares, size)
+
+    def restore_piece(self, index: int, data: bytes) -> None:
+        """See `Control.restore_piece`."""
+        self._backups.take(index, data)
+
+    async def restore(self) -> Takeover:
+        """See `Control.restore`."""
+        part = self._held
+        return await self._alone(part, self._backups.restore(part))
 
     # -- messages ----------------------------------------------------------------------------------------------
 
@@ -169,6 +225,14 @@ class HostContinuity:
         return self._host.image_approvers
 
     @property
+    def quorum(self) -> Approvers:
+        return self._plan.approvers
+
+    @property
+    def keepers(self) -> Backups | None:
+        return self._plan.manifest.backup
+
+    @property
     def approved(self) -> Approved:
         plan = self._plan
         return Approved(plan.approval, plan.approver_changes)
@@ -186,8 +250,8 @@ class HostContinuity:
         return self._plan.approvers.epoch
 
     @property
-    def public_key(self) -> bytes:
-        return self._host.measurement.sealing_public_key
+    def sealing_key(self) -> SealingKey:
+        return self._host.measurement.sealing_key
 
     def policy(self) -> Policy:
         slot = self._held.tenure.slot
@@ -209,6 +273,7 @@ class HostContinuity:
 
     async def freeze(self) -> None:
         router = self._host.router
+        self._copying = self._held.tenure.role is Role.ACTIVE
         router.accepting, router.quiet, router.closed = False, True, self.detail or "this enclave is being copied"
         await _until(
             lambda: not any(port.delivered for group in router.groups.values() for port in group.ports), FREEZE_SECONDS
@@ -220,6 +285,7 @@ class HostContinuity:
             self._host.background(self._go_on_when_expired(self._held))
 
     async def thaw(self) -> None:
+        self._copying = False
         router = self._host.router
         if self._stale:
             # Actors may have read the state in `on_start`: they start anew over the one that came in. What they say
@@ -271,7 +337,7 @@ class HostContinuity:
     @property
     def _held(self) -> Continuity:
         if self._part is None:
-            raise CallError(Code.CONFLICT, "the running manifest gives this enclave no slot")
+            raise CallError(Code.CONFLICT, "no manifest runs that gives this enclave a slot and vmh: push one first")
         return self._part
 
     @property
@@ -284,8 +350,8 @@ class HostContinuity:
     def _settle(self) -> None:
         """Open or close the links, as the role has it."""
         router, part, why = self._host.router, self._part, self.detail
-        if self._host.plan is None:
-            return  # the host shuts down, and has closed them
+        if self._host.plan is None or self._copying:
+            return  # the host shuts down, and has closed them; or `thaw` will open them
         router.accepting, router.quiet = not why, bool(why)
         # Where nothing came in yet there is nothing to keep: actors may start, of a later revision too.
         router.frozen = bool(why) and part is not None and part.tenure.role is not Role.EMPTY

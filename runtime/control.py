@@ -9,9 +9,21 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from tea.protocol.channels import Activation, Attestation, Control, HostStatus, SettingsOffer, Takeover
+from tea.protocol.channels import (
+    Activation,
+    Attestation,
+    BackupMade,
+    Control,
+    HostStatus,
+    RunningManifest,
+    SettingsOffer,
+    Takeover,
+)
 from tea.protocol.errors import CallError, Code
 from tea.protocol.operations import OperationDescription
+from tea.protocol.sticky import NO_KEY, key_of, place_of
+
+from .rights import require_parent_link
 
 if TYPE_CHECKING:
     from .host import Host
@@ -42,21 +54,47 @@ class ControlService(Control):
 
     async def call(self, actor: str, operation: str, arguments: bytes) -> bytes:
         router = self._host.router
-        router.require_parent_link(actor, operation)
+        require_parent_link(router.parent_grants, router.groups, actor, operation)
         body = self._positional(actor, operation, arguments)
-        return await router.call("parent", actor, operation, body, timeout=CALL_SECONDS)
+        key = self._key(actor, operation, body)
+        return await router.call("parent", actor, operation, body, timeout=CALL_SECONDS, key=key)
 
     async def attest(self, nonce: bytes) -> Attestation:
-        if len(nonce) > MAX_NONCE:
-            raise CallError(Code.INVALID, f"a nonce has at most {MAX_NONCE} bytes, this one has {len(nonce)}")
-        document, statement = await self._host.measurement.attest("attest", b"", nonce=nonce)
-        return Attestation(document, statement)
+        return Attestation(*await self._host.measurement.attest("attest", b"", nonce=_nonce(nonce)))
 
     async def event_log(self) -> tuple[bytes, ...]:
         return self._host.measurement.log.entries
 
-    async def take_over(self, source: str) -> Takeover:
-        return await self._host.continuity.take_over(source)
+    async def running_manifest(self, nonce: bytes) -> RunningManifest:
+        attestation = await self.attest(nonce)
+        plan = self._host.plan
+        if plan is None:
+            raise CallError(Code.UNAVAILABLE, "no manifest runs in this enclave yet: push one")
+        return RunningManifest(plan.approval, plan.approver_changes, attestation)
+
+    async def tenancy(self, nonce: bytes) -> Attestation:
+        return await self._host.continuity.tenancy(_nonce(nonce))
+
+    async def take_over(self, source: str, copy: bool = False) -> Takeover:
+        return await self._host.continuity.take_over(source, copy)
+
+    async def present(self, ticket: bytes) -> Takeover:
+        return await self._host.continuity.present(ticket)
+
+    async def backup(self) -> BackupMade:
+        return await self._host.continuity.backup()
+
+    async def backup_piece(self, digest: bytes, index: int) -> bytes:
+        return self._host.continuity.backup_piece(digest, index)
+
+    async def restore_offer(self, ticket: bytes, shares: tuple[bytes, ...], size: int) -> None:
+        self._host.continuity.restore_offer(ticket, shares, size)
+
+    async def restore_piece(self, index: int, data: bytes) -> None:
+        self._host.continuity.restore_piece(index, data)
+
+    async def restore(self) -> Takeover:
+        return await self._host.continuity.restore()
 
     async def shutdown(self, drain: float) -> None:
         if not 0 <= drain <= MAX_DRAIN:
@@ -79,6 +117,16 @@ class ControlService(Control):
         except TypeError as error:
             raise CallError(Code.INVALID, f"{actor}.{error}") from None
 
+    def _key(self, actor: str, operation: str, body: bytes) -> bytes:
+        """By which the call sticks to a replica, where the parent's link says so."""
+        plan = self._host.plan
+        parameter = plan.parent_sticky.get((actor, operation)) if plan is not None else None
+        if parameter is None:
+            return NO_KEY
+        description = self._description(actor, operation)
+        place = place_of(description, parameter)
+        return NO_KEY if place is None else key_of(body, place, description.parameters)
+
     def _description(self, actor: str, operation: str) -> OperationDescription:
         group = self._host.router.groups[actor]
         for port in group.ports:
@@ -88,3 +136,9 @@ class ControlService(Control):
         if not group.ports:
             raise CallError(Code.UNAVAILABLE, f"no replica of {actor} is running now", actor=actor)
         raise CallError(Code.NOT_FOUND, f"{actor} has no operation {operation}")
+
+
+def _nonce(nonce: bytes) -> bytes:
+    if len(nonce) > MAX_NONCE:
+        raise CallError(Code.INVALID, f"a nonce has at most {MAX_NONCE} bytes, this one has {len(nonce)}")
+    return nonce

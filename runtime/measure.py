@@ -97,6 +97,11 @@ class Measurement:
         self.identity, self.pending = identity, None
 
     @property
+    def sealing_key(self) -> SealingKey:
+        """The private half of this boot's key, for what is sealed to the host itself. It is handed to nobody else."""
+        return self._sealing_key
+
+    @property
     def module_id(self) -> str:
         """The NSM's own name."""
         return self.description.module_id

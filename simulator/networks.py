@@ -13,7 +13,7 @@ from typing import Final
 import msgspec
 
 from tea.parent_client.console import Refusal
-from tea.parent_client.registry import NetworkEntry, Registry, socket_folder
+from tea.parent_client.registry import NetworkEntry, Registry, RegistryError, socket_folder
 from tea.trust.approval import Approvers
 
 from .network import NetworkPlan, SimulatedNetwork
@@ -39,6 +39,7 @@ class UpPlan:
 async def up(registry: Registry, plan: UpPlan) -> tuple[NetworkEntry, Path]:
     """Start a network that outlives this process, and write it down. Raises `Refusal` when one of that name runs."""
     folder = registry.network_folder(plan.name)
+    _require_simulated(registry, plan.name)
     if any(one.is_running() for one in _read(folder)):
         raise Refusal(f"the network {plan.name} runs already: `teactl sim down --name {plan.name}` ends it")
     registry.forget(plan.name)
@@ -95,6 +96,7 @@ def processes_of(registry: Registry, name: str) -> list[ProcessRecord]:
 def down(registry: Registry, name: str) -> tuple[int, list[str]]:
     """End a network: how many processes ended, and which had to be killed. Raises `RegistryError`."""
     folder = registry.network_folder(name)
+    _require_simulated(registry, name)
     processes = [one for one in _read(folder) if one.is_running()]
     if not processes:
         registry.network(name)  # refuses a name that nobody knows
@@ -108,6 +110,16 @@ def down(registry: Registry, name: str) -> tuple[int, list[str]]:
     registry.forget(name)
     (folder / PROCESSES_FILE).unlink(missing_ok=True)
     return len(processes), killed
+
+
+def _require_simulated(registry: Registry, name: str) -> None:
+    """Raise `Refusal` for a network of real enclaves: its entry and folder are not ours to take away."""
+    try:
+        entry = registry.network(name)
+    except RegistryError:
+        return  # none, or one that cannot be read: to be made anew
+    if entry.root is None:
+        raise Refusal(f"{name} is a network of real enclaves (`teactl network` keeps it): name another with --name")
 
 
 def _read(folder: Path) -> list[ProcessRecord]:

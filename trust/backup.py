@@ -6,8 +6,6 @@ Rule: docs/continuity.md, "Backups"; RFC 9180 (HPKE). Shamir's sharing itself is
 
 from __future__ import annotations
 
-import base64
-import binascii
 import hashlib
 import hmac
 from collections.abc import Callable, Sequence
@@ -23,37 +21,20 @@ from .continuity import ContinuityCode, ContinuityError, Ticket
 from .handover import Random
 from .handover_messages import MAX_STATE, Message
 from .policy import Policy
-from .sealing import KEY_BYTES, SealError, SealingKey, seal
+from .recovery import MAX_KEEPERS
+from .sealing import SealError, SealingKey, seal
 from .statement import Kind, verify_statement
 
 BACKUP_TAG: Final = "tea.backup.v1"
 MAX_BACKUP: Final = MAX_STATE + 256 * 1024
-MAX_KEEPERS: Final = 32
 _NONCE: Final = 12
 _DIGEST: Final = 48
-_PREFIX: Final = "x25519:"
 _SKEW_MS: Final = 300_000
 
 Split = Callable[[bytes, int, int], list[bytes]]
 """(secret, threshold, number of shares) -> shares."""
 Join = Callable[[Sequence[bytes]], bytes]
 """Shares, at least as many as the threshold -> the secret. Raises `ValueError` on shares that do not fit."""
-
-
-def parse_recovery_key(text: str) -> bytes:
-    """A keeper's public key, `x25519:<base64 of 32 bytes>`. Raises `ValueError`."""
-    try:
-        raw = base64.b64decode(text.removeprefix(_PREFIX), validate=True) if text.startswith(_PREFIX) else b""
-    except binascii.Error:
-        raw = b""
-    if len(raw) != KEY_BYTES:
-        raise ValueError("a recovery key is written x25519:BASE64, of 32 bytes")
-    return raw
-
-
-def recovery_key_text(raw: bytes) -> str:
-    """The one spelling of a keeper's public key."""
-    return _PREFIX + base64.b64encode(raw).decode()
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,20 +211,41 @@ def restore(
         raise ContinuityError(
             ContinuityCode.TERM, f"the ticket's term is {ticket.term}, expected above the backup's {backup.term}"
         )
-    if not backup.threshold <= len(passed) <= len(backup.shares):
+    require_shares(backup.threshold, len(passed), len(backup.shares))
+    shares = [_opened(number, sealed, ticket, key, manifest) for number, sealed in enumerate(passed, 1)]
+    if len(set(shares)) < len(shares):
         raise ContinuityError(
-            ContinuityCode.APPROVAL, f"{len(passed)} keepers passed their share, {backup.threshold} are needed"
+            ContinuityCode.APPROVAL,
+            f"one keeper's share is there twice: {len(set(shares))} keepers passed theirs, expected each once and "
+            f"{backup.threshold} of them at least",
         )
     try:
-        shares = [key.open(sealed, purpose=_passing(ticket), actor=None, manifest_digest=manifest) for sealed in passed]
         shared = join(shares)
         nonce, ciphertext = backup.sealed[:_NONCE], backup.sealed[_NONCE:]
         return AESGCM(shared).decrypt(nonce, ciphertext, backup._bound())
-    except SealError as error:
-        raise ContinuityError(ContinuityCode.DOES_NOT_OPEN, error.sentence) from None
     except (InvalidTag, ValueError):
         raise ContinuityError(
             ContinuityCode.DOES_NOT_OPEN, "the shares do not open this backup: it was changed, or they are of another"
+        ) from None
+
+
+def require_shares(threshold: int, passed: int, keepers: int) -> None:
+    """Raise `ContinuityError(APPROVAL)` unless enough keepers passed a share, and no more than there are."""
+    if not threshold <= passed <= keepers:
+        raise ContinuityError(
+            ContinuityCode.APPROVAL,
+            f"{passed} of {keepers} keepers passed their share, expected {threshold} to {keepers}",
+        )
+
+
+def _opened(number: int, sealed: bytes, ticket: Ticket, key: SealingKey, manifest: bytes) -> bytes:
+    try:
+        return key.open(sealed, purpose=_passing(ticket), actor=None, manifest_digest=manifest)
+    except SealError:
+        raise ContinuityError(
+            ContinuityCode.DOES_NOT_OPEN,
+            f"share {number} does not open: it was changed, or passed to another enclave, for another manifest than "
+            "the one that runs here, or under another ticket: have its keeper pass it anew",
         ) from None
 
 

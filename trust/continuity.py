@@ -17,7 +17,7 @@ from typing import Final
 from . import canonical, cose, names
 from .approval import Approvers
 from .errors import TrustError
-from .keys import PrivateKey, SigningError
+from .keys import Signer, SigningError
 
 TICKET_TAG: Final = "tea.continuity-ticket.v1"
 TICKET_CONTENT_TYPE: Final = "application/tea-continuity-ticket+cbor"
@@ -142,29 +142,37 @@ class Tenure:
 
     def step(self, step: Step, term: int | None = None) -> None:
         """Take a step; `term` is the new one where it changes. Raises `ContinuityError(STATE)` (TERM when it falls)."""
+        self.role = self._after(step, term)
+        if term is not None:
+            self.term = term
+
+    def _after(self, step: Step, term: int | None) -> Role:
         after = TRANSITIONS.get((self.role, step))
         if after is None:
             raise ContinuityError(
                 ContinuityCode.STATE, f"an enclave that is {self.role} for slot {self.slot} takes no step {step}"
             )
-        if term is not None:
-            least = self.term + (step not in _COPIES)
-            if not least <= term < MAX_TERM:
-                raise ContinuityError(
-                    ContinuityCode.TERM, f"the term is {term}, expected at least {least} for slot {self.slot}"
-                )
-            self.term = term
-        self.role = after
+        least = self.term + (step not in _COPIES)
+        if term is not None and not least <= term < MAX_TERM:
+            raise ContinuityError(
+                ContinuityCode.TERM, f"the term is {term}, expected at least {least} for slot {self.slot}"
+            )
+        return after
 
     def begin(self) -> None:
         """Be the first holder: there is no state yet, so none can be doubled."""
         self.step(Step.BEGIN, 1)
 
-    def promote(self, ticket: Ticket, holder: bytes) -> None:
-        """Become the holder by a verified ticket that names this enclave. Raises `ContinuityError`."""
+    def require_promotion(self, ticket: Ticket, holder: bytes) -> None:
+        """Raise as `promote` would, and change nothing."""
         _require_for(ticket, self)
         if not hmac.compare_digest(ticket.holder, holder):
             raise ContinuityError(ContinuityCode.CLONE, "the ticket names another enclave as holder")
+        self._after(Step.PROMOTE, ticket.term)
+
+    def promote(self, ticket: Ticket, holder: bytes) -> None:
+        """Become the holder by a verified ticket that names this enclave. Raises `ContinuityError`."""
+        self.require_promotion(ticket, holder)
         self.step(Step.PROMOTE, ticket.term)
 
     def fence(self, ticket: Ticket, holder: bytes) -> None:
@@ -256,12 +264,12 @@ class Ticket:
         )
 
 
-def sign_ticket(ticket: Ticket, key: PrivateKey) -> bytes:
+def sign_ticket(ticket: Ticket, key: Signer) -> bytes:
     """A ticket with its first signature. Verify the enclave's attestation before: the key in it becomes the holder."""
     return cose.sign(ticket.encode(), key, content_type=TICKET_CONTENT_TYPE)
 
 
-def add_signature(ticket: bytes, key: PrivateKey) -> bytes:
+def add_signature(ticket: bytes, key: Signer) -> bytes:
     """One more signature of the same ticket. Raises `ContinuityError(APPROVAL)`, twice by one key included."""
     try:
         return cose.add_signature(ticket, key)
@@ -277,13 +285,25 @@ def verify_ticket(data: bytes, approvers: Approvers) -> Ticket:
         ).payload
     except SigningError as error:
         raise ContinuityError(ContinuityCode.APPROVAL, f"the ticket is not approved: {error.sentence}") from None
-    try:
-        fields = canonical.decode_tagged(payload, TICKET_TAG, limit=MAX_TICKET)
-        ticket = Ticket(**fields)  # type: ignore[arg-type]  # __post_init__ checks what the annotations say
-    except (canonical.CanonicalError, TypeError):
-        raise ContinuityError(ContinuityCode.MALFORMED, "the approvers signed something that is no ticket") from None
+    ticket = _parse(payload)
     if ticket.deployment != approvers.deployment:
         raise ContinuityError(
             ContinuityCode.SLOT, f"the ticket is for {ticket.deployment!r}, expected {approvers.deployment!r}"
         )
     return ticket
+
+
+def unverified_ticket(data: bytes) -> Ticket:
+    """The ticket whose signatures NOBODY has checked: to show to a person who may sign it. Raises `ContinuityError`."""
+    try:
+        return _parse(cose.unverified_payload(data, limit=MAX_TICKET))
+    except SigningError as error:
+        raise ContinuityError(ContinuityCode.MALFORMED, f"this is no signed ticket: {error.sentence}") from None
+
+
+def _parse(payload: bytes) -> Ticket:
+    try:
+        fields = canonical.decode_tagged(payload, TICKET_TAG, limit=MAX_TICKET)
+        return Ticket(**fields)  # type: ignore[arg-type]  # __post_init__ checks what the annotations say
+    except (canonical.CanonicalError, TypeError):
+        raise ContinuityError(ContinuityCode.MALFORMED, "what was signed is no ticket") from None

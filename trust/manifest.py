@@ -17,6 +17,7 @@ from .manifest_model import (
     MANIFEST_TAG,
     MANIFEST_YAML_TAG,
     ActorEntry,
+    Backups,
     Limits,
     Link,
     Manifest,
@@ -33,6 +34,7 @@ from .schema import Field
 
 __all__ = [
     "ActorEntry",
+    "Backups",
     "Limits",
     "Link",
     "Manifest",

@@ -12,6 +12,7 @@ from typing import Final
 from .manifest_model import Link, Manifest
 from .manifest_yaml import Plain
 from .names import PARENT
+from .recovery import recovery_key_text
 
 _NAMED_SECTIONS: Final = {
     "issuers": "issuer",
@@ -35,7 +36,18 @@ def diff(old: Manifest, new: Manifest) -> list[str]:
     return lines
 
 
-_ORDER: Final = ("deployment", "revision", "not_after", "sandbox", *_NAMED_SECTIONS.values(), "link", "slot", "quorum")
+_ORDER: Final = (
+    "deployment",
+    "revision",
+    "not_after",
+    "sandbox",
+    *_NAMED_SECTIONS.values(),
+    "link",
+    "slot",
+    "quorum",
+    "backup",
+    "keeper",
+)
 
 
 def _order(key: str) -> tuple[int, str]:
@@ -47,7 +59,7 @@ def _comparable(manifest: Manifest) -> dict[str, Plain]:
     """The manifest by what a person would call each part: `actor counter`, `link counter -> kvp`."""
     plain = manifest.plain()
     parts: dict[str, Plain] = {
-        key: value for key, value in plain.items() if key not in (*_NAMED_SECTIONS, "links", "ra", "tea")
+        key: value for key, value in plain.items() if key not in (*_NAMED_SECTIONS, "links", "ra", "backup", "tea")
     }
     for section, kind in _NAMED_SECTIONS.items():
         entries = plain[section]
@@ -58,6 +70,9 @@ def _comparable(manifest: Manifest) -> dict[str, Plain]:
     if manifest.ra is not None:
         parts["quorum"] = manifest.ra.quorum
         parts.update({f"slot {slot}": one.plain() for slot, one in manifest.ra.members.items()})
+    if manifest.backup is not None:
+        parts["backup"] = f"{manifest.backup.threshold} of {len(manifest.backup.keepers)} keepers restore it"
+        parts.update({f"keeper {name}": recovery_key_text(key) for name, key in manifest.backup.keepers.items()})
     return parts
 
 
@@ -89,7 +104,8 @@ def _show(value: Plain) -> str:
 
 def explain_reach(manifest: Manifest) -> list[str]:
     """Who can in effect reach what, a line each: directly, and through whom (the shortest way), for the parent and
-    every actor. A link with `behind` counts only where all of these would stand in the chain.
+    every actor. A link with `behind` counts only where all of these would stand in the chain. Then, which links are
+    sticky.
     """
     lines: list[str] = []
     for origin in (PARENT, *manifest.actors):
@@ -97,6 +113,12 @@ def explain_reach(manifest: Manifest) -> list[str]:
         for (target, way), operations in sorted(reached.items()):
             through = f" through {' and '.join(way)}" if way else ""
             lines.append(f"{origin} reaches {target}{through}: {', '.join(sorted(operations))}")
+    lines.extend(
+        f"calls from {link.source} to {link.target} with one value of {link.sticky} go to one replica of "
+        f"{manifest.actors[link.target].replicas}"
+        for link in manifest.links
+        if link.sticky
+    )
     return lines
 
 

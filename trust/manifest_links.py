@@ -16,6 +16,8 @@ from .manifest_model import ActorEntry, Link
 from .schema import Field
 
 MAX_LINKS: Final = 4096
+MAX_PARAMETER: Final = 64
+"""Characters of a parameter's name."""
 
 
 def read_links(
@@ -27,7 +29,7 @@ def read_links(
     """The links of a manifest, sorted by source and name. Raises `ManifestError`."""
     links: dict[tuple[str, str], Link] = {}
     for field in section.items(most=MAX_LINKS):
-        given = field.mapping(("from", "to", "operations"), ("as", "behind"))
+        given = field.mapping(("from", "to", "operations"), ("as", "behind", "sticky"))
         source = given["from"].one_of_names((names.PARENT, *actors), "`parent`, or an actor", "actors")
         target = _target(given["to"], source, providers, actors)
         if source != names.PARENT and target not in issuers[actors[source].issuer].capabilities:
@@ -44,6 +46,7 @@ def read_links(
             given["operations"].set_of(_operation, least=1, most=MAX_OPERATIONS),
             _link_name(given.get("as"), field, source, target),
             _behind(given["behind"], source, target, actors) if "behind" in given else (),
+            _sticky(given["sticky"], target, actors) if "sticky" in given else "",
         )
         if (source, link.name) in links:
             raise field.refuse(
@@ -99,6 +102,20 @@ def _link_name(field: Field | None, link: Field, source: str, target: str) -> st
             "remove `as`",
         )
     return name
+
+
+def _sticky(field: Field, target: str, actors: Mapping[str, ActorEntry]) -> str:
+    parameter = field.text(
+        lambda text: text.isidentifier() and len(text) <= MAX_PARAMETER, "the name of a parameter of its operations"
+    )
+    if target not in actors:
+        raise field.refuse(
+            ManifestCode.BAD_LINK,
+            f"`sticky` on a link to {target}",
+            "a link to an actor",
+            "remove it: one has no replicas",
+        )
+    return parameter
 
 
 def _behind(field: Field, source: str, target: str, actors: Mapping[str, ActorEntry]) -> tuple[str, ...]:

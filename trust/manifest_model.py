@@ -16,6 +16,7 @@ from typing import Final
 from . import canonical, names
 from .claims import Issuer
 from .manifest_yaml import Plain
+from .recovery import recovery_key_text
 
 MANIFEST_TAG: Final = "tea.manifest.v1"
 MANIFEST_YAML_TAG: Final = "manifest/1"
@@ -131,6 +132,8 @@ class Link:
     """The attribute by which the source's code calls it; unique among the source's links."""
     behind: tuple[str, ...] = ()
     """All of these must stand in the chain behind the source's call; empty: whoever."""
+    sticky: str = ""
+    """The parameter by whose value calls go to the same replica of the target; empty: to the least loaded."""
 
     def plain(self) -> dict[str, Plain]:
         plain: dict[str, Plain] = {
@@ -141,6 +144,8 @@ class Link:
         }
         if self.behind:
             plain["behind"] = list(self.behind)
+        if self.sticky:
+            plain["sticky"] = self.sticky
         return plain
 
 
@@ -175,6 +180,20 @@ class Rounds:
 
 
 @dataclass(frozen=True)
+class Backups:
+    """Who keeps the shares of a backup of a slot's state, and how many of them restore it."""
+
+    threshold: int
+    """2 to the number of keepers."""
+    keepers: Mapping[str, bytes]
+    """Name to recovery key (X25519, 32 bytes)."""
+
+    def plain(self) -> dict[str, Plain]:
+        keepers: dict[str, Plain] = {name: recovery_key_text(key) for name, key in self.keepers.items()}
+        return {"threshold": self.threshold, "keepers": keepers}
+
+
+@dataclass(frozen=True)
 class Manifest:
     """What was approved. Equal when the canonical forms are; mappings are sorted by name and never change."""
 
@@ -193,6 +212,8 @@ class Manifest:
     """Sorted by source and name: a link's place among its source's links is its number there."""
     ra: Rounds | None
     egress: tuple[str, ...]
+    backup: Backups | None = None
+    """None: no backup is ever made."""
 
     def plain(self) -> dict[str, Plain]:
         """The manifest as plain data, in the words of the YAML schema, with every default written out."""
@@ -217,6 +238,7 @@ class Manifest:
                 "links": [one.plain() for one in self.links],
                 "ra": None if self.ra is None else self.ra.plain(),
                 "egress": list(self.egress),
+                "backup": None if self.backup is None else self.backup.plain(),
             }
         )
 

@@ -21,6 +21,7 @@ from .manifest_model import (
     MANIFEST_YAML_TAG,
     TIME_FORMAT,
     ActorEntry,
+    Backups,
     Limits,
     Manifest,
     Member,
@@ -29,6 +30,7 @@ from .manifest_model import (
     Variable,
 )
 from .manifest_yaml import Plain
+from .recovery import MAX_KEEPERS, is_recovery_key, parse_recovery_key
 from .schema import Field
 
 MAX_ACTORS: Final = 256
@@ -70,7 +72,7 @@ def read_manifest(root: Field) -> Manifest:
     """The manifest of a tree. Raises `ManifestError` with the first thing that is wrong."""
     fields = root.mapping(
         ("tea", "deployment", "revision"),
-        ("not_after", "sandbox", "issuers", "environment", "providers", "actors", "links", "ra", "egress"),
+        ("not_after", "sandbox", "issuers", "environment", "providers", "actors", "links", "ra", "egress", "backup"),
     )
     fields["tea"].text(MANIFEST_YAML_TAG.__eq__, MANIFEST_YAML_TAG, mend=f"write `tea: {MANIFEST_YAML_TAG}`")
     section = _Sections(root, fields)
@@ -90,6 +92,7 @@ def read_manifest(root: Field) -> Manifest:
         links=read_links(section("links"), issuers, providers, actors),
         ra=_rounds(fields["ra"]) if "ra" in fields else None,
         egress=section("egress").set_of(_egress, least=0, most=256),
+        backup=_backup(fields["backup"]) if "backup" in fields else None,
     )
 
 
@@ -299,3 +302,23 @@ def _rounds(field: Field) -> Rounds:
         raise given["members"].refuse(ManifestCode.BAD_VALUE, "no members", "at least one", "name them, or drop `ra`")
     quorum = given["quorum"].choice(("two-thirds",)) if "quorum" in given else "two-thirds"
     return Rounds(_frozen(members), quorum)
+
+
+def _backup(field: Field) -> Backups:
+    given = field.mapping(("threshold", "keepers"))
+    keepers: dict[str, bytes] = {}
+    for name, one in given["keepers"].entries(most=MAX_KEEPERS).items():
+        _named(one, name, "keeper")
+        text = one.text(is_recovery_key, "x25519:BASE64, the recovery key that `teactl backup key` makes")
+        key = parse_recovery_key(text)
+        for other, present in keepers.items():
+            if present == key:
+                raise one.refuse(
+                    ManifestCode.DUPLICATE, f"the key of {other!r}", "a key of its own", "a keeper keeps one share"
+                )
+        keepers[name] = key
+    if len(keepers) < 2:
+        raise given["keepers"].refuse(
+            ManifestCode.BAD_VALUE, f"{len(keepers)} keepers", "two at least", "nobody restores a backup alone"
+        )
+    return Backups(given["threshold"].integer(2, len(keepers)), _frozen(keepers))

@@ -23,11 +23,14 @@ from tea.trust.approval import (
 from tea.trust.approval import approve as approve_manifest
 from tea.trust.manifest import Manifest, parse_manifest, require_revision
 from tea.trust.manifest_diff import diff, explain_reach
+from tea.trust.policy import parse_policy
 
+from ..attesting import Running, find_running
 from ..console import Json, emit, say
 from ..console import console as terminal
 from ..files import read_bytes, read_text, write_whole
 from ..keys import development_key, read_public
+from ..operating import DEFAULT_NETWORK, Enclave, Network
 from ..pinning import pin as pin_manifest
 from ..registry import default_registry
 from ..signers import open_signer
@@ -98,12 +101,24 @@ def approve(
     running: Annotated[
         Path | None, typer.Option(help="The approved manifest that runs now: the difference is shown.")
     ] = None,
+    enclave: Annotated[
+        str | None, typer.Option("--enclave", "-e", help="Or ask this enclave what runs in it, with --approvers.")
+    ] = None,
+    approvers: Annotated[
+        Path | None, typer.Option(help="The approvers' file of the image: what comes must be approved by them.")
+    ] = None,
+    policy: Annotated[Path | None, typer.Option(help="The policy (YAML) that the enclave must meet.")] = None,
+    network: Network = DEFAULT_NETWORK,
     password_file: Annotated[Path | None, typer.Option(help="File with the key's password or the token's PIN.")] = None,
     as_json: Json = False,
 ) -> None:
     """Sign a manifest, after showing what it is and how it differs from the running one."""
     if (key is None) == (not development):
         raise typer.BadParameter("give one of the two: a key's name, or --development", param_hint="--key")
+    if running is not None and enclave is not None:
+        raise typer.BadParameter("give one of the two: a file, or --enclave", param_hint="--running")
+    if (enclave is None) != (approvers is None) or (enclave is None and policy is not None):
+        raise typer.BadParameter("--enclave goes with --approvers, and --policy with both", param_hint="--enclave")
     private = development_key() if key is None else open_signer(key, password_file)
     if path.suffix in (".yaml", ".yml"):
         before = None
@@ -111,14 +126,26 @@ def approve(
     else:
         before = _envelope(path)
         manifest = unverified_manifest(before)
-    changes = [] if running is None else _changes(unverified_manifest(_envelope(running)), manifest)
+    shown = [_describe(manifest)]
+    result: dict[str, object] = {"ok": True, "path": str(out)}
+    changes: list[str] = []
+    if running is not None:
+        changes = _changes(unverified_manifest(_envelope(running)), manifest)
+    elif approvers is not None:
+        current = _running(network, enclave, approvers, policy)
+        changes = _changes(current.manifest, manifest)
+        result["running"] = {
+            **_summary(current.manifest),
+            "epoch": current.approvers.epoch,
+            "image": policy is not None,
+        }
+        shown.append(_of_running(current, policy))
     if not as_json:  # shown before it is signed
-        say(terminal(), "\n".join([_describe(manifest), *(f"  {line}" for line in changes)]))
+        say(terminal(), "\n".join([*shown, *(f"  {line}" for line in changes)]))
     envelope = approve_manifest(manifest.canonical(), private) if before is None else add_approval(before, private)
     write_whole(out, envelope)
-    result = {"ok": True, "path": str(out), "approver": private.public.text, "changes": changes}
     emit(
-        {**result, **_summary(manifest)},
+        {**result, "approver": private.public.text, "changes": changes, **_summary(manifest)},
         as_json,
         lambda console: say(console, f"approved by {private.public.text}: {out}"),
     )
@@ -131,6 +158,49 @@ def _changes(running: Manifest, manifest: Manifest) -> list[str]:
 
 def _envelope(path: Path) -> bytes:
     return read_bytes(path, "approved manifest", MAX_ENVELOPE)
+
+
+@app.command()
+def running(
+    approvers: Annotated[Path, typer.Option(help="The approvers' file of the image.")],
+    policy: Annotated[Path | None, typer.Option(help="The policy (YAML) that the enclave must meet.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Write the approved manifest, as `push` takes it.")] = None,
+    network: Network = DEFAULT_NETWORK,
+    enclave: Enclave = None,
+    as_json: Json = False,
+) -> None:
+    """Fetch the manifest that runs in an enclave: attested now and approved by the quorum, whatever its parent says."""
+    current = _running(network, enclave, approvers, policy)
+    if out is not None:
+        write_whole(out, current.envelope)
+    lines = [_describe(current.manifest), _of_running(current, policy), *([] if out is None else [str(out)])]
+    emit(
+        {
+            "ok": True,
+            "path": None if out is None else str(out),
+            "epoch": current.approvers.epoch,
+            "image": policy is not None,
+            **_summary(current.manifest),
+        },
+        as_json,
+        lambda console: say(console, "\n".join(lines)),
+    )
+
+
+def _running(network: str, enclave: str | None, approvers: Path, policy: Path | None) -> Running:
+    trusted = parse_approvers(read_text(approvers, "approvers' file"), str(approvers))
+    rules = None if policy is None else parse_policy(read_text(policy, "policy"), str(policy))
+    return find_running(network, enclave, trusted, rules)
+
+
+def _of_running(current: Running, policy: Path | None) -> str:
+    image = (
+        "in an image that the policy accepts" if policy is not None else "in an image that nobody judged: --policy does"
+    )
+    return (
+        f"revision {current.manifest.revision} runs, approved by the quorum of epoch {current.approvers.epoch}, "
+        f"attested just now, {image}"
+    )
 
 
 @app.command()

@@ -186,6 +186,7 @@ def _cell(value: object) -> str:
 def status(
     network: Network = DEFAULT_NETWORK,
     enclave: Enclave = None,
+    usage: Annotated[bool, typer.Option("--usage", help="What each provider holds and has done, too.")] = False,
     as_json: Json = False,
 ) -> None:
     """Show runtime clients and their enclaves: phase, revision, actors, calls. Exit status 1 when one is not ready."""
@@ -197,6 +198,9 @@ def status(
         rows = [_status_row(name, one) for name, one in found.items()]
         columns = ("enclave", "phase", "revision", "actors", "calls", "errors", "detail")
         console.print(table(None, columns, rows))
+        if usage:
+            figures = [row for name, one in found.items() for row in _usage_rows(name, one)]
+            console.print(table(None, ("enclave", "provider", "state", "figure", "value"), figures))
 
     ready = all(_is_ready(one) for one in found.values())
     result = {name: {"problem": one} if isinstance(one, str) else one for name, one in found.items()}
@@ -232,3 +236,11 @@ def _status_row(name: str, one: ClientStatus | str) -> tuple[object, ...]:
     host = one.enclave
     actors = ", ".join(f"{actor.name} {actor.version} {actor.running}/{actor.replicas}" for actor in host.actors)
     return (name, host.phase, host.revision or "-", actors or "-", host.calls, host.errors, host.detail)
+
+
+def _usage_rows(name: str, one: ClientStatus | str) -> Iterable[tuple[object, ...]]:
+    if isinstance(one, str) or one.enclave is None:
+        return
+    for provider in one.enclave.providers:
+        for figure, value in provider.usage.items() or (("-", "-"),):
+            yield (name, provider.name, provider.state, figure, value)

@@ -12,7 +12,7 @@ import typer
 import yaml
 
 from tea.enclave_image.assembly.platforms import PORT
-from tea.parent_client.cli import build
+from tea.parent_client.cli import build, run
 from tea.parent_client.daemon import parser
 from tea.parent_client.registry import Registry
 
@@ -65,14 +65,16 @@ def test_the_allocator_has_room_for_what_the_unit_asks_for() -> None:
     assert "--debug" not in unit.partition("ExecStart")[2]
 
 
-def test_the_hand_written_network_is_one_that_teactl_reads(tmp_path: Path) -> None:
-    folder = tmp_path / "sim" / "prod"
-    folder.mkdir(parents=True, mode=0o700)
-    (folder / "network.json").write_bytes((ROOT / "deploy" / "network.json").read_bytes())
-    (folder / "network.json").chmod(0o600)
-    entry = Registry(tmp_path).enclave("prod", None)
-    assert (entry.name, entry.folder) == ("e1", "/var/lib/tea/e1")
-    assert Registry(tmp_path).network("prod").root is None
+def test_the_walk_registers_the_client_that_the_unit_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TEA_HOME", str(tmp_path / "books"))
+    (words,) = [one for one in commands() if one[:2] == ["network", "add"]]
+    assert run(words) == 0
+    entry = Registry(tmp_path / "books").enclave("prod", None)
+    unit = (ROOT / "deploy" / "tea-client@.service").read_text()
+    assert entry.folder == "/var/lib/tea/e1"
+    assert "--folder /var/lib/tea/%i" in unit
+    assert (entry.name, entry.instance_id) == ("e1", "i-0123456789abcdef0")
+    assert Registry(tmp_path / "books").network("prod").root is None
 
 
 def test_the_dockerfile_has_no_default_base_or_approvers_and_checks_every_hash() -> None:

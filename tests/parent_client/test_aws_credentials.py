@@ -10,7 +10,8 @@ from collections.abc import AsyncIterator
 import pytest
 from aiohttp import web
 
-from tea.parent_client.aws_credentials import from_environment, from_instance
+from tea.parent_client.aws_credentials import Credentials, from_environment, from_instance
+from tea.parent_client.refusal import Refusal
 
 ROLE = "/latest/meta-data/iam/security-credentials/"
 GIVEN = {"AccessKeyId": "A", "SecretAccessKey": "B", "Token": "C", "Expiration": "2027-01-01T00:00:00Z"}
@@ -80,3 +81,16 @@ async def test_the_environment_serves_for_tests() -> None:
     assert await from_environment(environment)() == {"AccessKeyId": "A", "SecretAccessKey": "B"}
     with pytest.raises(LookupError, match="AWS_ACCESS_KEY_ID"):
         await from_environment({"AWS_ACCESS_KEY_ID": "A"})()
+
+
+def test_credentials_come_from_the_environment_and_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(Refusal, match="AWS_ACCESS_KEY_ID"):
+        Credentials.from_environment()
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "do-not-show")
+    monkeypatch.setenv("AWS_SESSION_TOKEN", "nor-this")
+    found = Credentials.from_environment()
+    assert "do-not-show" not in repr(found)
+    assert "nor-this" not in repr(found)

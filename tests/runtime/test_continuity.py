@@ -7,164 +7,28 @@ Rule: docs/continuity.md.
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import os
-import time
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric import ed25519
 
 from tea.protocol.channels import Channel
 from tea.protocol.errors import CallError, Code
-from tea.providers.base import Call, Provider
-from tea.providers.crypto import Crypto
-from tea.providers.kvp import Kvp
-from tea.providers.nitro.client import Nsm
-from tea.providers.nitro.simulated import SimulatedCa, SimulatedNsm
 from tea.providers.testing import InMemoryServices, invoke, start_provider
 from tea.providers.vmh import Vmh
 from tea.runtime import continuity
 from tea.runtime.continuity import TOPIC, Continuity
-from tea.trust import pcr
-from tea.trust.approval import Approvers, add_approval, approve, parse_approvers
-from tea.trust.continuity import Role, Ticket, add_signature, sign_ticket
-from tea.trust.handover import Approved
+from tea.trust.approval import Approvers
+from tea.trust.continuity import ContinuityCode, Role, Ticket, add_signature, sign_ticket
 from tea.trust.handover_holder import HANDING_MS
 from tea.trust.handover_messages import Commit, Fetch, Hello
-from tea.trust.keys import PrivateKey
-from tea.trust.manifest import Manifest, parse_manifest
-from tea.trust.policy import Policy
-from tea.trust.roots import Roots
-from tea.trust.sealing import SealingKey
-from tea.trust.statement import Statement
 
-A, B = (PrivateKey(ed25519.Ed25519PrivateKey.from_private_bytes(bytes([n]) * 32)) for n in (1, 2))
-APPROVERS = parse_approvers(
-    "tea: approvers/1\ndeployment: d\nepoch: 1\nthreshold: 2\nkeys:\n"
-    + "".join(f'  - "{key.public.text}"\n' for key in (A, B))
-)
-INSTANCE, SLOT = "i-0123456789abcdef0", "e1"
-IMAGE = {index: pcr.image_pcr(hashlib.sha384(b"image %d" % index).digest()) for index in range(3)}
-CA = SimulatedCa.create()
-COUNTER = Call(caller="counter", kvp_bytes=1 << 24)
-Ask = Callable[[bytes], Awaitable[bytes]]
-
-
-def manifest_of(revision: int) -> Manifest:
-    member = f"{{pcr4: '{pcr.pcr4(INSTANCE).hex()}'}}"
-    return parse_manifest(
-        f"tea: manifest/1\ndeployment: d\nrevision: {revision}\nra: {{members: {{{SLOT}: {member}}}}}\n"
-    )
-
-
-class OneHost:
-    """What a host lends its continuity; `import_error` and `skew_ms` are faults."""
-
-    def __init__(self, revision: int = 1, image: Mapping[int, bytes] = IMAGE) -> None:
-        self.manifest = manifest_of(revision)
-        self.revision = revision
-        self.epoch = 1
-        self.key = SealingKey.from_raw(os.urandom(32))
-        self.nsm = Nsm(SimulatedNsm(CA.issue_instance(INSTANCE), f"{INSTANCE}-enc0", image, time.time))
-        self.providers: dict[str, Provider[Any]] = {}
-        self.frozen = False
-        self.skew_ms = 0
-        self.import_error: ValueError | None = None
-        self.logs: list[str] = []
-
-    async def started(self) -> OneHost:
-        self.providers = {
-            "kvp": await start_provider(Kvp, InMemoryServices("kvp")),
-            "crypto": await start_provider(Crypto, InMemoryServices("crypto")),
-        }
-        return self
-
-    @property
-    def approvers(self) -> Approvers:
-        return APPROVERS
-
-    @property
-    def approved(self) -> Approved:
-        return Approved(add_approval(approve(self.manifest.canonical(), A), B))
-
-    @property
-    def manifest_digest(self) -> bytes:
-        return self.manifest.digest
-
-    @property
-    def public_key(self) -> bytes:
-        return self.key.public
-
-    def policy(self) -> Policy:
-        return Policy(
-            pinned=Roots.from_digests([CA.root_digest]),
-            simulated=True,
-            pcrs={**{index: (value,) for index, value in IMAGE.items()}, 4: (pcr.pcr4(INSTANCE),)},
-            deployment="d",
-            manifests=(self.manifest.digest,),
-            min_revision=self.revision,
-            min_epoch=1,
-        )
-
-    async def attest(
-        self, kind: str, body: bytes, *, nonce: bytes | None = None, public_key: bytes | None = None
-    ) -> tuple[bytes, bytes]:
-        said = Statement(
-            kind=kind,
-            deployment="d",
-            manifest=self.manifest.digest,
-            revision=self.revision,
-            epoch=1,
-            log_head=pcr.ZERO,
-            body=body,
-        )
-        return self.nsm.attestation(said.digest, nonce, public_key or self.key.public), said.encode()
-
-    def random(self, size: int) -> bytes:
-        return self.nsm.random(size)
-
-    def now_ms(self) -> int:
-        return int(time.time() * 1000) + self.skew_ms
-
-    async def freeze(self) -> None:
-        self.frozen = True
-
-    async def thaw(self) -> None:
-        self.frozen = False
-
-    async def export_states(self) -> dict[str, bytes]:
-        assert self.frozen, "state must not change while it is exported"
-        exported = {name: await provider.export_state() for name, provider in self.providers.items()}
-        return {name: state for name, state in exported.items() if state is not None}
-
-    async def import_states(self, states: Mapping[str, bytes]) -> None:
-        if self.import_error is not None:
-            raise self.import_error
-        for name, state in states.items():
-            await self.providers[name].import_state(state)
-
-    def log(self, level: str, message: str, **fields: object) -> None:
-        self.logs.append(f"{message} {fields}")
+from .continuity_hosts import COUNTER, SLOT, A, Ask, B, C, OneHost, fresh, holding
 
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Attempts follow each other at once."""
     monkeypatch.setattr(continuity, "FIRST_PAUSE", 0.0)
-
-
-async def holding(**options: Any) -> tuple[OneHost, Continuity]:
-    host = await OneHost(**options).started()
-    part = Continuity(host, "d", SLOT)
-    part.begin()
-    return host, part
-
-
-async def fresh(**options: Any) -> tuple[OneHost, Continuity]:
-    host = await OneHost(**options).started()
-    return host, Continuity(host, "d", SLOT)
 
 
 def to(other: Continuity) -> Ask:
@@ -357,7 +221,7 @@ async def test_two_receivers_at_a_time_end_in_one_holder() -> None:
 
 
 def ticket_for(host: OneHost, term: int, backup: bytes | None = None) -> bytes:
-    return add_signature(sign_ticket(Ticket("d", SLOT, term, host.public_key, backup), A), B)
+    return add_signature(sign_ticket(Ticket("d", SLOT, term, host.key.public, backup), A), B)
 
 
 async def test_a_ticket_makes_a_standby_the_holder_and_fences_the_one_before() -> None:
@@ -373,9 +237,36 @@ async def test_a_ticket_makes_a_standby_the_holder_and_fences_the_one_before() -
         await old.present(ticket)
 
 
-async def test_a_ticket_of_too_few_or_for_a_backup_changes_nothing() -> None:
+async def test_a_ticket_counts_by_the_approvers_of_now_and_not_by_those_of_the_image() -> None:
+    _, old = await holding()
     host, part = await fresh()
-    for ticket in (sign_ticket(Ticket("d", SLOT, 5, host.public_key), A), ticket_for(host, 5, bytes(48))):
+    await part.take_over(to(old), copy=True)
+    ticket = ticket_for(host, 5)
+    host.quorum = Approvers("d", 2, 2, tuple(sorted((A.public, C.public), key=lambda key: key.text)))
+    with pytest.raises(CallError) as caught:
+        await part.present(ticket)
+    assert caught.value.details["reason"] == ContinuityCode.APPROVAL
+    await part.present(add_signature(sign_ticket(Ticket("d", SLOT, 5, host.key.public), A), C))
+    assert part.serves
+
+
+async def test_a_holder_that_a_ticket_fences_retires_though_its_actors_are_not_done() -> None:
+    old_host, old = await holding()
+    new_host, _ = await fresh()
+
+    async def busy() -> None:
+        raise CallError(Code.CONFLICT, "actors were not done")
+
+    old_host.freeze = busy  # type: ignore[method-assign]
+    await old.present(ticket_for(new_host, 5))
+    assert not old.serves
+    assert any("retired by a ticket" in line for line in old_host.logs)
+
+
+async def test_a_ticket_of_too_few_or_for_a_backup_or_where_nothing_is_changes_nothing() -> None:
+    host, part = await fresh()
+    few = sign_ticket(Ticket("d", SLOT, 5, host.key.public), A)
+    for ticket in (few, ticket_for(host, 5, bytes(48)), ticket_for(host, 5)):
         with pytest.raises(CallError) as caught:
             await part.present(ticket)
         assert caught.value.code is Code.UNTRUSTED

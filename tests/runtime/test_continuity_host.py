@@ -7,20 +7,29 @@ Rule: docs/continuity.md, "By hand".
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import time
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from tea.parent_client.operator import Push
+from tea.protocol.channels import Takeover
 from tea.protocol.errors import CallError, Code
 from tea.runtime import continuity, continuity_host
 from tea.runtime.continuity import TOPIC, Continuity
 from tea.trust import pcr
 from tea.trust.approval import approve
-from tea.trust.continuity import Role
+from tea.trust.backup import parse_backup, verify_origin
+from tea.trust.continuity import ContinuityCode, Role, Ticket, sign_ticket
+from tea.trust.handover import Tenancy, verify_tenancy
 from tea.trust.handover_holder import HANDING_MS
 from tea.trust.manifest import parse_manifest
+from tea.trust.policy import Policy
+from tea.trust.recovery import recovery_key_text
+from tea.trust.roots import Roots
+from tea.trust.sealing import SealingKey
 
 KEEPER = """
 import time
@@ -189,9 +198,111 @@ async def test_a_holder_whose_receiver_vanished_goes_on_by_itself(holder: Any, m
     await holder.call("keeper", "put", 3)
 
 
+async def test_an_activation_does_not_open_what_is_frozen_for_a_copy(holder: Any) -> None:
+    part = holder.host.continuity
+    await holder.call("keeper", "put", 1)
+    await part.freeze()
+    before = await part.export_states()
+    with pytest.raises(CallError, match="state is being copied: push when that has ended") as refused:
+        await holder.push(manifest(holder, 2, "0.2.0"))
+    assert refused.value.code is Code.CONFLICT
+    part._settle()  # as one does that was under way already
+    with pytest.raises(CallError, match="being copied"):
+        await holder.call("keeper", "put", 2)
+    assert (await part.export_states())["kvp"] == before["kvp"]
+    await part.thaw()
+    await holder.call("keeper", "put", 3)
+
+
+async def test_a_backup_is_made_while_callers_wait_and_the_holder_serves_on(holder: Any) -> None:
+    client = holder.client
+    await holder.call("keeper", "put", 5)
+    with pytest.raises(CallError, match="names no keepers"):
+        await client.backup()
+    keys = ", ".join(f"{name}: '{recovery_key_text(SealingKey.generate().public)}'" for name in ("ann", "bob"))
+    text = manifest(holder, 2, "0.2.0") + f"\nbackup: {{threshold: 2, keepers: {{{keys}}}}}"
+    await holder.push(text)
+    made = await client.backup()
+    assert (made.slot, made.term, made.threshold, made.keepers) == ("e1", 1, 2, ("ann", "bob"))
+    data = await client.backup_piece(made.digest, 0)
+    assert hashlib.sha384(data).digest() == made.digest
+    verify_origin(parse_backup(data), made.attestation.document, made.attestation.statement, policy_of(holder))
+    assert await holder.call("keeper", "slowly", 0.0) == 6
+
+
+async def test_what_an_enclave_is_to_its_slot_is_attested_to_whoever_asks(holder: Any) -> None:
+    evidence = await holder.client.tenancy(b"mine")
+    found = verify_tenancy(
+        evidence.document, evidence.statement, policy_of(holder), nonce=b"mine", now_ms=int(time.time() * 1000)
+    )
+    key = holder.host.measurement.sealing_public_key
+    assert found == Tenancy("test", "e1", 1, Role.ACTIVE, key)
+
+
+async def test_a_ticket_for_another_fences_a_real_host_for_good(holder: Any) -> None:
+    await holder.call("keeper", "put", 1)
+    for wrong, reason in (
+        (b"no ticket", ContinuityCode.APPROVAL),
+        (sign_ticket(Ticket("test", "e1", 1, bytes(32)), holder.key), ContinuityCode.TERM),
+        (sign_ticket(Ticket("test", "e2", 2, bytes(32)), holder.key), ContinuityCode.SLOT),
+        (sign_ticket(Ticket("test", "e1", 2, bytes(32)), holder.other_key), ContinuityCode.APPROVAL),
+    ):
+        with pytest.raises(CallError) as refused:
+            await holder.client.present(wrong)
+        assert refused.value.details["reason"] == reason
+        await holder.call("keeper", "put", 1)
+    slow = asyncio.create_task(holder.call("keeper", "slowly", 0.3))
+    await until(lambda: holder.host.router.in_flight == 1)
+    taken = await holder.client.present(sign_ticket(Ticket("test", "e1", 2, bytes(32)), holder.key))
+    assert taken == Takeover("e1", 1, holder=False)
+    assert await slow == 2
+    with pytest.raises(CallError, match="retired"):
+        await holder.call("keeper", "put", 2)
+
+
+async def test_a_role_changes_by_one_thing_at_a_time(holder: Any) -> None:
+    part, ticket = holder.host.continuity, sign_ticket(Ticket("test", "e1", 2, bytes(32)), holder.key)
+    pushing = asyncio.create_task(holder.push(manifest(holder, 2, "0.2.0")))
+    await until(lambda: holder.host.activating)
+    for work in (part.present(ticket), part.backup()):
+        with pytest.raises(CallError, match="an activation is under way") as refused:
+            await work
+        assert refused.value.code is Code.CONFLICT
+    await pushing
+    slow = asyncio.create_task(holder.call("keeper", "slowly", 0.3))
+    await until(lambda: holder.host.router.in_flight == 1)
+    presenting = asyncio.create_task(part.present(ticket))
+    await until(lambda: part._is_taking)
+    with pytest.raises(CallError, match="a takeover, ticket or restore is under way"):
+        await part.present(ticket)
+    await presenting
+    await slow
+
+
+async def test_a_backup_is_restored_into_nothing_but_an_empty_standby(holder: Any) -> None:
+    own = holder.host.measurement.sealing_public_key
+    ticket = sign_ticket(Ticket("test", "e1", 2, own, bytes(48)), holder.key)
+    with pytest.raises(CallError, match="is active for slot e1 already"):
+        await holder.client.restore_offer(ticket, (b"share", b"share"), 10)
+    for work in (holder.client.restore_piece(0, b"0123456789"), holder.client.restore()):
+        with pytest.raises(CallError) as refused:
+            await work
+        assert refused.value.code is Code.CONFLICT
+    await holder.call("keeper", "put", 1)
+
+
 async def test_state_of_a_provider_that_does_not_run_here_is_not_taken_in(holder: Any) -> None:
     with pytest.raises(ValueError, match="crypto"):
         await holder.host.continuity.import_states({"crypto": b""})
+
+
+def policy_of(holder: Any) -> Policy:
+    return Policy(
+        pinned=Roots.from_digests([holder.root]),
+        simulated=True,
+        pcrs={index: (value,) for index, value in holder.start.pcrs.items()},
+        deployment="test",
+    )
 
 
 def asking(holder: Any, answers: int | None = None) -> Any:

@@ -9,6 +9,7 @@ import asyncio
 import json
 import os
 import sys
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,9 @@ from tea.protocol.channels import Takeover
 from tea.protocol.errors import CallError, Code
 from tea.simulator.network import NetworkPlan, running
 from tea.simulator.shipped import prepare, shipped
-from tea.trust.approval import Approvers
+from tea.trust.approval import Approvers, approve
 from tea.trust.keys import PrivateKey
+from tea.trust.manifest import parse_manifest
 
 KEY = PrivateKey.generate()
 
@@ -102,6 +104,78 @@ async def test_a_count_moves_to_a_new_enclave_and_the_old_one_serves_no_more(tmp
         assert await third.call("counter", "value") == 43
         with pytest.raises(CallError, match="retired"):
             await new.call("counter", "value")
+
+
+async def test_a_take_over_under_load_loses_no_call_and_answers_none_twice(tmp_path: Path) -> None:
+    """Callers turn to the new holder when the old one refuses, and never ask again what may have taken effect.
+
+    The first who would take over cannot take the state in: the holder goes on, and loses nothing by it.
+    """
+    names, approvers = ("e1", "e2", "e3"), Approvers("development", 1, 1, (KEY.public,))
+    plan = NetworkPlan(tmp_path / "net", names, approvers, beside={"e2": "e1", "e3": "e1"})
+    async with running(plan) as network:
+        old, new, unable = (network[name] for name in names)
+        without_kvp = parse_manifest(
+            "tea: manifest/1\ndeployment: development\nrevision: 2\nsandbox: prefer\nproviders: {vmh: {}}\n"
+            f"ra: {{members: {{e1: {{pcr4: '{network.members['e1']}'}}}}}}\n"
+        )
+        await unable.push(approve(without_kvp.canonical(), KEY), (), standby=True)
+        approved = prepare(manifest(network.members["e1"]), "counter.yaml", KEY, tmp_path / "bundles")
+        await old.push(approved.envelope, approved.bundles)
+        await new.push(approved.envelope, approved.bundles, standby=True)
+
+        answers: list[int] = []
+        refused: list[CallError] = []
+        first, enough = asyncio.Event(), asyncio.Event()
+
+        async def caller(each: int) -> None:
+            at = old
+            for _ in range(each):
+                while True:
+                    try:
+                        answers.append(await at.call("counter", "increment", 1))
+                        break
+                    except CallError as error:
+                        # Refused before anything was done: it may be asked again, of whoever serves.
+                        assert error.code is Code.UNAVAILABLE, error
+                        refused.append(error)
+                        at = new if at is old else old
+                first.set()
+                if at is new:
+                    enough.set()
+
+        async def move() -> Takeover:
+            await first.wait()
+            with pytest.raises(CallError, match="a provider that does not run here") as refusal:
+                await unable.ask("take_over", "e1")
+            assert refusal.value.code is Code.CONFLICT
+            taken: Takeover = await new.ask("take_over", "e1")
+            return taken
+
+        moved = asyncio.create_task(move())
+        load = [asyncio.create_task(endless(caller, enough)) for _ in range(8)]
+        assert await moved == Takeover("e1", 2, holder=True)
+        await enough.wait()
+        done = sum(await asyncio.gather(*load))
+
+        # Every call was answered once, in one sequence over both holders, and the state has each of them once.
+        assert sorted(answers) == list(range(1, done + 1))
+        assert await new.call("counter", "value") == done
+        assert refused
+        with pytest.raises(CallError, match="has handed slot e1 over and retired") as fenced:
+            await old.call("counter", "increment", 1)
+        assert fenced.value.code is Code.UNAVAILABLE
+        assert await new.call("counter", "increment", 1) == done + 1
+
+
+async def endless(caller: Callable[[int], Awaitable[None]], enough: asyncio.Event) -> int:
+    """Call until others have seen enough, and ten times more; how often."""
+    count = 0
+    while not enough.is_set():
+        await caller(1)
+        count += 1
+    await caller(10)
+    return count + 10
 
 
 async def test_a_standby_without_a_slot_is_refused(tmp_path: Path) -> None:

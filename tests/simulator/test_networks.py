@@ -51,6 +51,15 @@ def test_a_network_goes_up_is_seen_and_goes_down(home: Path) -> None:
     assert answer(teactl(home, "sim", "down", "--json"), status=1)["error"].startswith("no network default")
 
 
+def test_a_network_of_real_enclaves_is_left_alone(home: Path) -> None:
+    (home / "e1").mkdir(0o700)
+    answer(teactl(home, "network", "add", "e1", "--folder", "e1", "--deployment", "prod", "--json"))
+    for words in (("up",), ("down",)):
+        said = answer(teactl(home, "sim", *words, "--json"), status=1)["error"]
+        assert "is a network of real enclaves" in said
+    assert (home / ".tea" / "sim" / "default" / "network.json").is_file()
+
+
 def test_an_enclave_that_died_shows_and_does_not_hinder_the_end(home: Path) -> None:
     up = answer(teactl(home, "sim", "up", "--name", "two", "--json"))
     os.kill(up["enclaves"][0]["host_pid"], 9)

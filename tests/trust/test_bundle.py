@@ -27,6 +27,7 @@ from tea.trust.bundle import (
     build_archive,
     build_bundle,
     inspect_bundle,
+    recheck_bundle,
     verify_bundle,
 )
 from tea.trust.canonical import encode
@@ -385,3 +386,33 @@ def test_inspection_of_unsigned_claims_is_refused() -> None:
     with pytest.raises(BundleError) as caught:
         inspect_bundle(encode([CLAIMS.claims(KEY.public, bytes(32)).encode(), ARCHIVE]))
     assert caught.value.code == BundleCode.MALFORMED
+
+
+def digest_of(data: bytes) -> bytes:
+    return hashlib.sha256(data).digest()
+
+
+def test_a_verified_bundle_passes_the_second_look() -> None:
+    for key in (KEY, OTHER):
+        data = build_bundle(ARCHIVE, CLAIMS, key)
+        assert recheck_bundle(data, digest=digest_of(data), issuer=key.public) == ARCHIVE
+
+
+def test_the_second_look_refuses_another_file() -> None:
+    with pytest.raises(BundleError) as caught:
+        recheck_bundle(BUNDLE + b"\x00", digest=digest_of(BUNDLE), issuer=KEY.public)
+    assert caught.value.code is BundleCode.DIGEST_MISMATCH
+
+
+def test_the_second_look_refuses_another_key() -> None:
+    for issuer in (PrivateKey.generate().public, OTHER.public):
+        with pytest.raises(BundleError) as caught:
+            recheck_bundle(BUNDLE, digest=digest_of(BUNDLE), issuer=issuer)
+        assert caught.value.code is BundleCode.BAD_SIGNATURE
+
+
+def test_the_second_look_refuses_another_archive_under_the_signature() -> None:
+    data = encode([SIGNED, build_archive({"counter.py": b"class Counter: other = 1\n"})])
+    with pytest.raises(BundleError) as caught:
+        recheck_bundle(data, digest=digest_of(data), issuer=KEY.public)
+    assert caught.value.code is BundleCode.DIGEST_MISMATCH

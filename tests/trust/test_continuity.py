@@ -30,6 +30,7 @@ from tea.trust.continuity import (
     Ticket,
     add_signature,
     sign_ticket,
+    unverified_ticket,
     verify_ticket,
 )
 
@@ -159,6 +160,38 @@ def test_a_ticket_for_another_slot_changes_nothing(wrong: dict[str, Any]) -> Non
     ticket = dataclasses.replace(TICKET, **wrong)
     assert code_of(lambda: tenure_at(Role.STANDBY).promote(ticket, KEY)) is ContinuityCode.SLOT
     assert code_of(lambda: tenure_at(Role.ACTIVE).fence(ticket, OTHER)) is ContinuityCode.SLOT
+
+
+def test_what_a_promotion_would_refuse_is_known_before_and_changes_nothing() -> None:
+    tenure = Tenure("d", "e1")
+    ticket = Ticket("d", "e1", 5, bytes(32))
+    tenure.require_promotion(ticket, bytes(32))
+    assert (tenure.role, tenure.term) == (Role.EMPTY, 0)
+    wrong = [
+        (Ticket("d", "e2", 5, bytes(32)), ContinuityCode.SLOT),
+        (Ticket("d", "e1", 5, bytes(31) + b"x"), ContinuityCode.CLONE),
+    ]
+    for other, code in wrong:
+        with pytest.raises(ContinuityError) as caught:
+            tenure.require_promotion(other, bytes(32))
+        assert caught.value.code is code
+    tenure.promote(ticket, bytes(32))
+    with pytest.raises(ContinuityError) as held:
+        tenure.require_promotion(Ticket("d", "e1", 6, bytes(32)), bytes(32))
+    assert held.value.code is ContinuityCode.STATE
+    tenure.role = Role.RETIRED
+    with pytest.raises(ContinuityError) as seen:
+        tenure.require_promotion(ticket, bytes(32))
+    assert seen.value.code is ContinuityCode.TERM
+
+
+def test_a_ticket_is_shown_before_anybody_believes_it() -> None:
+    ticket = Ticket("d", "e1", 5, bytes(32), bytes(48))
+    assert unverified_ticket(sign_ticket(ticket, A)) == ticket
+    for data in (b"", b"\xa0", cose.sign(b"no ticket", A, content_type=TICKET_CONTENT_TYPE)):
+        with pytest.raises(ContinuityError) as caught:
+            unverified_ticket(data)
+        assert caught.value.code is ContinuityCode.MALFORMED
 
 
 def test_a_ticket_of_the_past_changes_nothing() -> None:

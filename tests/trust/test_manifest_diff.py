@@ -105,3 +105,11 @@ def test_reach_names_whom_it_goes_through() -> None:
 
 def test_a_manifest_without_links_reaches_nothing() -> None:
     assert explain_reach(parse_manifest("tea: manifest/1\ndeployment: d\nrevision: 1\n")) == []
+
+
+def test_a_sticky_link_says_by_what_and_over_how_many_replicas() -> None:
+    sticky = OLD.replace("behind: [parent]", "behind: [parent], sticky: name")
+    assert "calls from back to vault with one value of name go to one replica of 1" in explain_reach(
+        parse_manifest(sticky)
+    )
+    assert diff(parse_manifest(OLD), parse_manifest(sticky)) == ["~ link back -> vault: sticky added: name"]

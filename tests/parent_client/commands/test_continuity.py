@@ -25,8 +25,8 @@ async def answering(
     teactl.register(client)
 
     async def run(answer: Takeover | CallError, *more: str) -> Any:
-        async def take_over(source: str) -> Takeover:
-            assert source == "e1"
+        async def take_over(source: str, copy: bool) -> Takeover:
+            assert (source, copy) == ("e1", "--copy" in more)
             if isinstance(answer, CallError):
                 raise answer
             return answer
@@ -50,6 +50,14 @@ async def test_a_holder_that_went_on_by_itself_is_no_takeover(answering: Any) ->
     assert "e1 went on by itself" in ran.err
     ran = await answering(Takeover("main", 6, holder=False), "--json")
     assert (ran.status, ran.json["slot"], ran.json["term"]) == (1, "main", 6)
+
+
+async def test_a_copy_is_no_failure_and_says_that_the_holder_serves_on(answering: Any) -> None:
+    ran = await answering(Takeover("main", 6, holder=False), "--copy")
+    assert ran.status == 0
+    assert "e1 serves on" in ran.out
+    ran = await answering(Takeover("main", 6, holder=False), "--copy", "--json")
+    assert ran.json == {"ok": True, "slot": "main", "term": 6, "copy": True}
 
 
 async def test_a_refusal_comes_as_the_enclave_gave_it(answering: Any) -> None:

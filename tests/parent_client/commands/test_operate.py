@@ -146,6 +146,11 @@ async def test_the_whole_path_from_keys_to_calls_and_an_upgrade(shop: Shop) -> N
     ran = await teactl.beside("status")
     assert ran.status == 0
     assert ran.out.splitlines()[1].split()[:6] == ["e1", "ready", "1", "counter", "0.1.0", "1/1"]
+    ran = await teactl.beside("status", "--usage")
+    rows = [line.split() for line in ran.out.splitlines()]
+    assert ["e1", "kvp", "running", "quota:counter", str(1 << 20)] in rows
+    [used] = [int(row[4]) for row in rows if row[3:4] == ["bytes:counter"]]
+    assert 0 < used < 1000
     shop.build("0.2.0")
     ran = await shop.push(shop.approve(2, "0.2.0"), "--json")
     assert ran.json["enclaves"]["e1"]["revision"] == 2

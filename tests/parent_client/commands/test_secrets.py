@@ -12,7 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
+from tea.providers.crypto.algorithms import ALGORITHMS, key_from_secret
 from tea.providers.testing import SimulatedAttester
 from tea.trust.approval import parse_approvers, verify_changes
 from tea.trust.policy import Policy, parse_policy
@@ -169,6 +172,31 @@ async def test_a_secret_is_not_sealed_on_an_actors_word_or_to_a_kms_key(
     for kind in ("actor", "kms"):
         await fetched(teactl, enclave, kind)
         assert "the host's own" in teactl(*seal, "--out", "sealed").err
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+async def test_a_key_that_is_sealed_is_one_that_crypto_takes(
+    teactl: Any, policy: Path, enclave: SimulatedAttester, algorithm: str
+) -> None:
+    await fetched(teactl, enclave)
+    file = teactl.folder / "key.raw"
+    file.write_bytes(bytes([1]) * (48 if algorithm == "p-384" else 32))
+    if algorithm.startswith("rsa"):
+        made = rsa.generate_private_key(65537, int(algorithm[-4:]))
+        file.write_bytes(made.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption()))
+    seal = ("secret", "seal", "--policy", policy, "--actor", "payer", "--in", "key.raw", "--document", "document")
+    assert teactl(*seal, "--out", "sealed", "--key", algorithm).status == 0
+    opened = enclave.open_sealed(
+        (teactl.folder / "sealed").read_bytes(), purpose=f"key:{algorithm}", actor="payer", bundle=b"\1" * 32
+    )
+    assert key_from_secret(algorithm, opened).algorithm == algorithm
+    for wrong in (b"x", bytes(31), b"SECRET" * 8 + b"S"):
+        file.write_bytes(wrong)
+        refused = teactl(*seal, "--out", "never", "--key", algorithm)
+        assert refused.status == 1
+        assert "SECRET" not in refused.err
+    assert teactl(*seal, "--out", "never", "--key", "rot13").status == 1
+    assert not (teactl.folder / "never").exists()
 
 
 # -- policy ------------------------------------------------------------------------------------------------------------
