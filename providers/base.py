@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 import msgspec
 
+from tea.protocol.errors import CallError
 from tea.protocol.operations import Operation, operations_of
 
 
@@ -36,6 +37,15 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
 
 C = TypeVar("C", bound=Config)
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """What one replica answered to `Services.request_actor`."""
+
+    replica: int | None
+    """None: whichever was least loaded."""
+    outcome: bytes | CallError
+    """Its msgpack result, not looked into; or why there is none."""
 
 
 class Attester(Protocol):
@@ -162,12 +172,42 @@ class Services(Protocol):
         """Tell an actor; False when no replica runs or its mailbox is full (a dead letter, counted)."""
         ...
 
+    async def request_actor(
+        self,
+        call: Call,
+        actor: str,
+        operation: str,
+        body: bytes,
+        *,
+        timeout: float,
+        replica: int | None = None,
+        every: bool = False,
+    ) -> Sequence[Answer]:
+        """Call an actor for whoever called this provider: with its link, under its name and chain, not the provider's.
+
+        `body` is the msgpack array of the arguments. One answer: of the least loaded replica, or of `replica`; with
+        `every` one of each replica of the manifest, in their order. Raises `CallError`: DENIED without such a link,
+        NOT_FOUND, UNAVAILABLE, CONFLICT when the actor waits for this very call.
+        """
+        ...
+
+    def is_starting(self, actor: str, replica: int) -> bool:
+        """Whether this replica belongs to a revision that is being started and does not serve yet."""
+        ...
+
+    def takes_messages(self, actor: str, replica: int) -> bool:
+        """Whether `tell_actor` reaches this replica now, if its mailbox has room: not before its `on_start` ended."""
+        ...
+
     def actors(self) -> Sequence[str]:
         """Names of the actors of the running manifest."""
         ...
 
-    def environment_of(self, actor: str) -> Mapping[str, str]:
-        """The part of `environment` that the manifest lets this actor read; empty for an unknown actor."""
+    def environment_of(self, actor: str, replica: int | None = None) -> Mapping[str, str]:
+        """The part of `environment` that the manifest lets this actor read; empty for an unknown actor.
+
+        A replica that starts or drains reads what its own revision says.
+        """
         ...
 
     def spawn(self, task: Awaitable[None]) -> None:
@@ -204,9 +244,12 @@ class Provider(Generic[C]):
     requires: ClassVar[tuple[str, ...]] = ()
     """Providers that must be started before this one."""
     config_type: ClassVar[type[Config]] = Config
+    in_place: ClassVar[frozenset[str]] = frozenset()
+    """Keys of the configuration that a higher revision may change while the provider runs."""
 
     def __init__(self, config: C) -> None:
         self.config = config
+        self._next: C | None = None
         self.services: Services = typing.cast("Services", None)  # lent by start(); no operation runs before it
 
     async def start(self, services: Services) -> None:
@@ -215,6 +258,50 @@ class Provider(Generic[C]):
 
     async def stop(self) -> None:
         """Called once, after the last actor stopped. Not called when the host is killed."""
+
+    # A higher revision may change the configuration of a running provider, which keeps what it holds. The order:
+    # `require_in_place` before anything of the revision starts; `prepare`, and its replicas start under the next
+    # configuration while those that serve stay under theirs; then `reconfigure` in the same moment in which the
+    # revision begins to serve, or `abandon` when it does not.
+
+    def require_in_place(self, config: C) -> None:
+        """Raise `ValueError` that names the key unless this provider can go on under another configuration.
+
+        Changes nothing. Override it, and call it first, where more than the key decides.
+        """
+        fields = type(config).__struct_fields__
+        changed = [key for key in fields if getattr(config, key) != getattr(self.config, key)]
+        fixed = [key for key in changed if key not in self.in_place]
+        if fixed:
+            able = ", ".join(sorted(self.in_place)) or "no key"
+            raise ValueError(f"{', '.join(fixed)} cannot change while it runs ({able} can): a new boot is needed")
+
+    def prepare(self, config: C) -> None:
+        """Make room for the next configuration: replicas that start ask under it. Must not fail, nor change `config`.
+
+        Override it, and call it first, to make what the next configuration has more.
+        """
+        self._next = config
+
+    def abandon(self) -> None:
+        """The revision does not come: free what `prepare` made. Its replicas have ended. Must not fail."""
+        self._next = None
+
+    def reconfigure(self, config: C) -> None:
+        """Go on under this configuration, at once; what it no longer grants ends. Must not fail.
+
+        Not async on purpose: between two calls all providers and links change, or none.
+        """
+        self.config, self._next = config, None
+
+    def config_for(self, call: Call) -> C:
+        """The configuration under which a caller runs: the next one for a replica of a revision that is starting."""
+        if self._next is not None and self.services.is_starting(call.caller, call.replica):
+            return self._next
+        return self.config
+
+    def replica_serves(self, actor: str, replica: int) -> None:
+        """A replica takes calls and messages from now on: its `on_start` has ended, and its revision serves."""
 
     async def forget(self, actor: str) -> None:
         """An actor has left the manifest, for good: free what was kept for it. Not called for a crash or restart."""

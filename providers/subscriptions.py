@@ -6,7 +6,7 @@ May not: deliver anything (the provider does), or keep a body. Rule: docs/archit
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple
 
 from tea.protocol.errors import CallError, Code
@@ -105,6 +105,21 @@ class Subscriptions:
         """Forget everything that an actor's replicas subscribed to."""
         for who in [who for who in self._held if who[0] == actor]:
             self.drop_replica(*who)
+
+    def drop_unless(self, keep: Callable[[str, str], bool]) -> None:
+        """Forget what `keep(topic, actor)` says no to: a right to it was taken away."""
+        for topic, replicas in list(self._topics.items()):
+            for actor, replica in list(replicas):
+                if not keep(topic, actor):
+                    self.remove(topic, actor, replica)
+
+    def rebound(self, per_replica: int) -> None:
+        """Set the bound anew; who holds more keeps them, and gets no further one."""
+        self._per_replica = per_replica
+
+    def of(self, topic: str, actor: str, replica: int) -> Subscription | None:
+        """A replica's subscription to a topic, or None."""
+        return self._topics.get(topic, {}).get((actor, replica))
 
     def actors(self, topic: str) -> list[str]:
         """The actors subscribed to a topic, in the order of their first subscription."""

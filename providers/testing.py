@@ -21,7 +21,7 @@ from tea.trust import pcr
 from tea.trust.sealing import SealingKey
 from tea.trust.statement import Speaker, Statement
 
-from .base import Attester, Call, Config, Provider
+from .base import Answer, Attester, Call, Config, Provider
 from .nitro.client import Nsm
 from .nitro.simulated import SimulatedCa, SimulatedNsm
 
@@ -49,6 +49,16 @@ class Told(NamedTuple):
     operation: str
     args: tuple[object, ...]
     replica: int | None
+
+
+class Asked(NamedTuple):
+    """One request that a provider made for its caller."""
+
+    caller: str
+    chain: tuple[str, ...]
+    actor: str
+    operation: str
+    timeout: float
 
 
 class Logged(NamedTuple):
@@ -208,7 +218,9 @@ class InMemoryServices:
     """`providers.base.Services` in memory, for one provider. Everything a test wants to see or set is an attribute.
 
     `handlers` maps (actor, operation) to a function that `call_actor` calls; `full` names actors whose mailbox takes
-    nothing more; `environments` gives each actor its part of the environment.
+    nothing more; `environments` gives each actor its part of the environment. `replicas` says how many an actor has,
+    `starting` which (actor, replica) belong to a revision that does not serve yet; `asked` is what was requested for a
+    caller, and the handlers answer that too.
     """
 
     def __init__(
@@ -230,6 +242,9 @@ class InMemoryServices:
         self.failures: list[BaseException] = []
         self.full: set[str] = set()
         self.handlers: dict[tuple[str, str], Callable[..., object]] = {}
+        self.replicas: dict[str, int] = {}
+        self.starting: set[tuple[str, int]] = set()
+        self.asked: list[Asked] = []
         self._attester: Attester | None = None
         self._actors = list(actors)
         self._tasks: set[asyncio.Future[None]] = set()
@@ -274,15 +289,44 @@ class InMemoryServices:
 
     def tell_actor(self, actor: str, operation: str, *args: object, replica: int | None = None) -> bool:
         decoded = msgspec.msgpack.decode(msgspec.msgpack.encode(args))
-        if actor in self.full or (self._actors and actor not in self._actors):
+        starts = replica is not None and (actor, replica) in self.starting
+        if starts or actor in self.full or (self._actors and actor not in self._actors):
             return False
         self.tells.append(Told(actor, operation, tuple(decoded), replica))
         return True
 
+    async def request_actor(
+        self,
+        call: Call,
+        actor: str,
+        operation: str,
+        body: bytes,
+        *,
+        timeout: float,
+        replica: int | None = None,
+        every: bool = False,
+    ) -> Sequence[Answer]:
+        self.asked.append(Asked(call.caller, call.chain, actor, operation, timeout))
+        arguments = msgspec.msgpack.decode(body)
+        answers = []
+        for number in range(self.replicas.get(actor, 1)) if every else (replica,):
+            try:
+                answer: bytes | CallError = await self.call_actor(actor, operation, *arguments, timeout=timeout)
+            except CallError as error:
+                answer = error
+            answers.append(Answer(number, answer))
+        return answers
+
+    def is_starting(self, actor: str, replica: int) -> bool:
+        return (actor, replica) in self.starting
+
+    def takes_messages(self, actor: str, replica: int) -> bool:
+        return (actor, replica) not in self.starting and (not self._actors or actor in self._actors)
+
     def actors(self) -> Sequence[str]:
         return list(self._actors)
 
-    def environment_of(self, actor: str) -> Mapping[str, str]:
+    def environment_of(self, actor: str, replica: int | None = None) -> Mapping[str, str]:
         return self.environments.get(actor, {})
 
     def spawn(self, task: Awaitable[None]) -> None:

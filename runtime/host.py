@@ -104,6 +104,8 @@ class Host:
         self._activation: asyncio.Task[Activation] | None = None
         self._replica_numbers: dict[str, int] = {}
         self._draining: set[asyncio.Task[None]] = set()
+        self._retired: set[ActorSupervisor] = set()
+        """What keeps the replicas of older revisions, which drain."""
         self._working: set[asyncio.Task[None]] = set()
         self.failure: str | None = None
         """Why the host ended by itself: an actor whose failure escalates."""
@@ -142,6 +144,7 @@ class Host:
             await asyncio.wait({self._activation})
         running, self._running = self._running, None
         supervisors = list(running.supervisors.values()) if running else []
+        self._retired.update(supervisors)
         await asyncio.gather(*(supervisor.stop(drain) for supervisor in supervisors))
         await self.drained()
         tasks = list(self.router.cancel_tasks())
@@ -242,11 +245,12 @@ class Host:
             self._loading = None
             self.environment = environment_before
             await asyncio.gather(*(supervisor.stop(0) for supervisor in starting.values()))
+            self.providers.abandon()
             await self.providers.stop(started_providers)
             raise
         finally:
             self._starting = {}
-        return await self._go_live(plan, identity, before, kept, starting)
+        return await self._go_live(plan, identity, before, kept, starting, actor_plans)
 
     async def _go_live(
         self,
@@ -255,25 +259,33 @@ class Host:
         before: _Running | None,
         kept: dict[str, ActorSupervisor],
         starting: dict[str, ActorSupervisor],
+        actor_plans: Mapping[str, ActorPlan],
     ) -> Activation:
         # From here to `serve` nothing awaits: every call sees the old revision or the new one, never a mixture.
         self.measurement.activated(identity)
         self.approvers = plan.approvers
         self._loading = None
         self._running = _Running(plan, {**kept, **starting})
+        reconfigured = self._reconfigure_providers()
         self.router.groups = {name: supervisor.group for name, supervisor in self._running.supervisors.items()}
         self.router.parent_grants = plan.parent_grants
+        old = before.supervisors if before is not None else {}
+        retired = {name: supervisor for name, supervisor in old.items() if name not in kept}
+        self._retired.update(retired.values())
+        for supervisor in self._retired:  # they drain, and have no right that this revision does not give
+            supervisor.narrow(plan.manifest.links_of(supervisor.plan.name))
+        for name, supervisor in kept.items():
+            supervisor.adopt(actor_plans[name])
         for supervisor in self._running.supervisors.values():
             supervisor.serve()
         self.continuity.went_live(plan, self.own_slot)
         serves = "serves" if self.router.accepting else "is up, and does not serve"
         self._succeed(f"revision {plan.manifest.revision} {serves}")
-        old = before.supervisors if before is not None else {}
-        retired = {name: supervisor for name, supervisor in old.items() if name not in kept}
         gone = tuple(name for name in old if name not in self._running.supervisors)
         self._retire(retired, gone)
         document, statement = await self.measurement.attest("ready", b"")
-        self.log("info", "host", f"revision {plan.manifest.revision} {serves}", started=", ".join(starting))
+        changes = {"started": ", ".join(starting), **reconfigured}
+        self.log("info", "host", f"revision {plan.manifest.revision} {serves}", **changes)
         return Activation(
             manifest_digest=plan.manifest_digest,
             revision=plan.manifest.revision,
@@ -281,6 +293,13 @@ class Host:
             stopped=gone,
             attestation=Attestation(document, statement),
         )
+
+    def _reconfigure_providers(self) -> dict[str, str]:
+        outcome = self.providers.switch()
+        for name, defect in outcome.items():
+            if defect is not None:
+                self.provider_failed(name, defect)
+        return {"reconfigured": ", ".join(outcome)} if outcome else {}
 
     def _depends(self, actor: str) -> list[str]:
         """Actors that call `actor`, directly or through others, in the order of their start."""
@@ -341,6 +360,7 @@ class Host:
         self._replica_numbers[plan.name] = supervisor.next_number
         supervisor.on_restart = self._actor_restarted
         supervisor.on_given_up = self._actor_given_up
+        supervisor.on_serves = self._replica_serves
         return supervisor
 
     @staticmethod
@@ -355,6 +375,7 @@ class Host:
     def _retire(self, retired: Mapping[str, ActorSupervisor], gone: tuple[str, ...]) -> None:
         async def retire() -> None:
             await asyncio.gather(*(supervisor.stop(DRAIN_SECONDS) for supervisor in retired.values()))
+            self._retired.difference_update(retired.values())
             # Later revisions may have come meanwhile: what they have again is theirs.
             for actor in gone:
                 for running in list(self.providers.running.values()):
@@ -443,11 +464,26 @@ class Host:
             debug=not any(any(self._own_pcrs[index]) for index in pcr.IMAGE_PCRS),
         )
 
-    def environment_of(self, actor: str) -> Mapping[str, str]:
-        """The approved variables that the manifest lets this actor read."""
-        plan = self._loading or self.plan
-        entry = plan.manifest.actors.get(actor) if plan is not None else None
-        return {name: self.environment[name] for name in entry.environment} if entry is not None else {}
+    def environment_of(self, actor: str, replica: int | None = None) -> Mapping[str, str]:
+        """The approved variables that the manifest lets this actor read; of a replica, those of its own revision."""
+        supervisor = self.supervisors.get(actor) if replica is None else self._supervisor_of(actor, replica)
+        return supervisor.plan.welcome(0).identity.environment if supervisor is not None else {}
+
+    def is_starting(self, actor: str, replica: int) -> bool:
+        """Whether a replica is of the revision that is being started, and does not serve yet."""
+        supervisor = self._starting.get(actor)
+        return supervisor is not None and replica in supervisor.numbers
+
+    def port_of(self, actor: str, replica: int) -> WorkerPort | None:
+        """The port of a replica that runs, starts or drains."""
+        supervisor = self._supervisor_of(actor, replica)
+        return supervisor.port(replica) if supervisor is not None else None
+
+    def _supervisor_of(self, actor: str, replica: int) -> ActorSupervisor | None:
+        """What keeps a replica that runs, starts or drains: no two revisions use one number."""
+        found = [self.supervisors.get(actor), self._starting.get(actor)]
+        found += [supervisor for supervisor in self._retired if supervisor.plan.name == actor]
+        return next((one for one in found if one is not None and replica in one.numbers), None)
 
     def bundle_digest(self, actor: str) -> bytes:
         """SHA-256 of the bundle that runs under this name. Raises `LookupError`."""
@@ -483,6 +519,9 @@ class Host:
                 for name, one in self.providers.running.items()
             ),
             sandbox=self.zygote.report.lines() if self.zygote.report is not None else (),
+            parked=figures.parked,
+            cancelled=figures.cancelled,
+            late_answers=figures.late_answers,
         )
 
     def _actor_status(self, name: str, supervisor: ActorSupervisor, plan: LoadPlan | None) -> ActorStatus:
@@ -500,6 +539,10 @@ class Host:
             operations=tuple(ports[0].operation_numbers) if ports else (),
             last_error=supervisor.last_error,
             refused=dict(supervisor.group.refusals.counts),
+            parked=figures.parked,
+            waited=figures.waited,
+            cancelled=figures.cancelled,
+            dead_letters=figures.dead_letters,
         )
 
     # -- logs and defects --------------------------------------------------------------------------------------
@@ -537,6 +580,10 @@ class Host:
 
     def _lend(self, name: str) -> LentServices:
         return LentServices(self, name)
+
+    def _replica_serves(self, actor: str, replica: int) -> None:
+        for running in list(self.providers.running.values()):
+            running.provider.replica_serves(actor, replica)
 
     async def _replica_gone(self, actor: str, replica: int) -> None:
         for running in list(self.providers.running.values()):

@@ -15,7 +15,9 @@ import msgspec
 from tea.protocol.channels import Adapter, AdapterFeed, Channel, Facade, Logs, Peers, PeersInbox, Release
 from tea.protocol.errors import CallError, Code
 from tea.protocol.transport.endpoint import Endpoint
-from tea.providers.base import Attester, ParentLink
+from tea.providers.base import Answer, Attester, Call, ParentLink
+
+from .requests import request
 
 if TYPE_CHECKING:
     from .host import Host
@@ -125,11 +127,31 @@ class LentServices:
     def tell_actor(self, actor: str, operation: str, *args: object, replica: int | None = None) -> bool:
         return self._host.router.tell(self._stamp, actor, operation, msgspec.msgpack.encode(args), replica=replica)
 
+    async def request_actor(
+        self,
+        call: Call,
+        actor: str,
+        operation: str,
+        body: bytes,
+        *,
+        timeout: float,
+        replica: int | None = None,
+        every: bool = False,
+    ) -> Sequence[Answer]:
+        return await request(self._host, call, actor, operation, body, timeout=timeout, replica=replica, every=every)
+
+    def is_starting(self, actor: str, replica: int) -> bool:
+        return self._host.is_starting(actor, replica)
+
+    def takes_messages(self, actor: str, replica: int) -> bool:
+        group = self._host.router.groups.get(actor)
+        return group is not None and any(port.open and port.replica == replica for port in group.ports)
+
     def actors(self) -> Sequence[str]:
         return tuple(self._host.router.groups)
 
-    def environment_of(self, actor: str) -> Mapping[str, str]:
-        return self._host.environment_of(actor)
+    def environment_of(self, actor: str, replica: int | None = None) -> Mapping[str, str]:
+        return self._host.environment_of(actor, replica)
 
     def spawn(self, task: Awaitable[None]) -> None:
         async def run() -> None:

@@ -26,7 +26,7 @@ class Phase(enum.Enum):
     MEASURING = "measuring"
     """PCR16 and PCR17 are extended, 16 to 18 locked (first boot only), the event log gets its entry."""
     STARTING_PROVIDERS = "starting-providers"
-    """In dependency order; one that runs with the same configuration is kept."""
+    """In dependency order; one that runs is kept, whatever else it is to be configured to."""
     STARTING_WORKERS = "starting-workers"
     """The zygote, then a worker for each replica; `on_start` runs."""
     READY = "ready"

@@ -101,28 +101,43 @@ class ProviderSet:
     def __init__(self, lend: Callable[[str], Lent]) -> None:
         self._lend = lend
         self.running: dict[str, Running] = {}
+        self._prepared: dict[str, tuple[Mapping[str, object], Any]] = {}
+        """Running providers whose configuration the revision that is being started changes: as written, and typed."""
 
     def check(self, wanted: Mapping[str, Mapping[str, object]]) -> list[str]:
-        """Whether `wanted` could run, without starting anything: the start order. Raises `ProviderError`.
-
-        A running provider keeps its state, so its configuration cannot change under it.
-        """
-        for name, config in wanted.items():
-            running = self.running.get(name)
-            if running is None:
-                make_provider(name, config)
-            elif dict(running.config) != dict(config):
-                raise ProviderError(
-                    f"the config of provider {name} differs from the running one, and it holds state: "
-                    "start a new enclave to change it"
-                )
+        """Whether `wanted` could run, with nothing started or changed yet: the start order. Raises `ProviderError`."""
+        self._changed(wanted)
         return start_order({name: provider_class(name) for name in wanted})
 
+    def _changed(self, wanted: Mapping[str, Mapping[str, object]]) -> dict[str, tuple[Mapping[str, object], Any]]:
+        """The running providers that are to go on under another configuration, and may. Raises `ProviderError`."""
+        changed: dict[str, tuple[Mapping[str, object], Any]] = {}
+        for name, config in wanted.items():
+            running = self.running.get(name)
+            if running is not None and dict(running.config) == dict(config):
+                continue
+            typed = make_provider(name, config).config
+            if running is None or running.provider.config == typed:
+                continue
+            try:
+                running.provider.require_in_place(typed)
+            except ValueError as error:
+                raise ProviderError(f"the config of provider {name} cannot become this one in place: {error}") from None
+            changed[name] = (config, typed)
+        return changed
+
     async def start(self, wanted: Mapping[str, Mapping[str, object]]) -> tuple[str, ...]:
-        """Start those that do not run yet, in dependency order; their names. On a failure the new ones are stopped."""
+        """Start those that do not run yet, in dependency order; their names. Prepare those that are to change.
+
+        On a failure the new ones are stopped, and nothing has changed. `switch` or `abandon` must follow.
+        """
         started: list[str] = []
+        order, changed = self.check(wanted), self._changed(wanted)
         try:
-            for name in self.check(wanted):
+            for name, (_, typed) in changed.items():
+                self.running[name].provider.prepare(typed)
+                self._prepared[name] = changed[name]
+            for name in order:
                 if name in self.running:
                     continue
                 provider, lent = make_provider(name, wanted[name]), self._lend(name)
@@ -137,8 +152,29 @@ class ProviderSet:
                 started.append(name)
         except BaseException:
             await self.stop(tuple(started))
+            self.abandon()
             raise
         return tuple(started)
+
+    def switch(self) -> dict[str, Exception | None]:
+        """Have what was prepared go on under its next configuration, at once: names, and what failed in them."""
+        prepared, self._prepared = self._prepared, {}
+        outcome: dict[str, Exception | None] = {}
+        for name, (config, typed) in prepared.items():
+            running = self.running[name]
+            try:
+                running.provider.reconfigure(typed)
+                outcome[name] = None
+            except Exception as defect:  # noqa: BLE001 (the revision serves already: it is logged and shown in status)
+                outcome[name] = defect
+            running.config = config
+        return outcome
+
+    def abandon(self) -> None:
+        """Leave what was prepared under the configuration that it has."""
+        prepared, self._prepared = self._prepared, {}
+        for name in prepared:
+            self.running[name].provider.abandon()
 
     async def stop(self, names: tuple[str, ...]) -> None:
         """Stop these, the last first, and end what was lent to them."""

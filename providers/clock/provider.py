@@ -50,6 +50,7 @@ class Clock(Provider[ClockConfig]):
 
     name: ClassVar[str] = "clock"
     config_type: ClassVar[type[Config]] = ClockConfig
+    in_place: ClassVar[frozenset[str]] = frozenset(ClockConfig.__struct_fields__)
 
     def __init__(self, config: ClockConfig) -> None:
         super().__init__(config)
@@ -118,7 +119,7 @@ class Clock(Provider[ClockConfig]):
 
         Ticks keep their rhythm; ticks that the host was too late for are left out, not made up for.
         """
-        _require_between("seconds", seconds, self.config.min_interval)
+        _require_between("seconds", seconds, self.config_for(call).min_interval)
         self._add(call, Timer(operation, token, fixed_delays(seconds), repeats=True))
 
     @operation
@@ -127,7 +128,7 @@ class Clock(Provider[ClockConfig]):
 
         The delays come from the NSM's random numbers, so that the parent can't foresee them. Errors as for `after`.
         """
-        _require_between("least", least, self.config.min_interval)
+        _require_between("least", least, self.config_for(call).min_interval)
         _require_between("most", most, least)
         self._require_room(call, operation, token)
         who = (call.caller, call.replica)
@@ -161,10 +162,9 @@ class Clock(Provider[ClockConfig]):
         held = self._timers.get((call.caller, call.replica), {})
         if token in held:
             raise CallError(Code.CONFLICT, "this token has a timer already: cancel it first, or choose another token")
-        if len(held) >= self.config.timers:
-            raise CallError(
-                Code.EXHAUSTED, f"a replica may have {self.config.timers} timers at a time", limit=self.config.timers
-            )
+        limit = self.config_for(call).timers
+        if len(held) >= limit:
+            raise CallError(Code.EXHAUSTED, f"a replica may have {limit} timers at a time", limit=limit)
 
     def _add(self, call: Call, timer: Timer) -> None:
         self._require_room(call, timer.operation, timer.token)

@@ -46,7 +46,7 @@ class Env(Provider[EnvConfig]):
 
         NOT_FOUND for any other name, whether it exists or not.
         """
-        value = self.services.environment_of(call.caller).get(name)
+        value = self.services.environment_of(call.caller, call.replica).get(name)
         if value is None:
             shown = name if len(name) <= 64 else f"{name[:64]}..."
             raise CallError(
@@ -58,12 +58,12 @@ class Env(Provider[EnvConfig]):
     @operation
     async def all(self, call: Call) -> dict[str, str]:
         """Every variable that the manifest lets this actor read, by name."""
-        return dict(sorted(self.services.environment_of(call.caller).items()))
+        return dict(sorted(self.services.environment_of(call.caller, call.replica).items()))
 
     @operation
     async def names(self, call: Call) -> list[str]:
         """The names of the variables that this actor may read, sorted."""
-        return sorted(self.services.environment_of(call.caller))
+        return sorted(self.services.environment_of(call.caller, call.replica))
 
     @operation
     async def about(self, call: Call) -> About:

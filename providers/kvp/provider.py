@@ -76,6 +76,7 @@ class Kvp(Provider[KvpConfig]):
 
     name: ClassVar[str] = "kvp"
     config_type: ClassVar[type[Config]] = KvpConfig
+    in_place: ClassVar[frozenset[str]] = frozenset({"shared"})
 
     def __init__(self, config: KvpConfig) -> None:
         super().__init__(config)
@@ -84,14 +85,35 @@ class Kvp(Provider[KvpConfig]):
 
     async def start(self, services: Services) -> None:
         await super().start(services)
-        self._shared = {
-            name: Namespace(services.monotonic, shared.bytes) for name, shared in self.config.shared.items()
-        }
+        self._add_shared(self.config)
         services.spawn(self._sweep())
 
     async def stop(self) -> None:
         self._own.clear()
         self._shared.clear()
+
+    def prepare(self, config: KvpConfig) -> None:
+        super().prepare(config)
+        self._add_shared(config)
+
+    def abandon(self) -> None:
+        super().abandon()
+        self._drop_shared()
+
+    def reconfigure(self, config: KvpConfig) -> None:
+        super().reconfigure(config)
+        self._drop_shared()
+        for name, shared in config.shared.items():
+            self._shared[name].quota = shared.bytes
+
+    def _add_shared(self, config: KvpConfig) -> None:
+        for name, shared in config.shared.items():
+            if name not in self._shared:
+                self._shared[name] = Namespace(self.services.monotonic, shared.bytes)
+
+    def _drop_shared(self) -> None:
+        """A shared namespace that the manifest does not have is gone, with what it held: nobody could read it."""
+        self._shared = {name: space for name, space in self._shared.items() if name in self.config.shared}
 
     async def export_state(self) -> bytes:
         return export_namespaces(self._own, self._shared)
@@ -115,15 +137,22 @@ class Kvp(Provider[KvpConfig]):
         self._own.pop(actor, None)
 
     def usage(self) -> dict[str, int]:
-        """Bytes charged, entries, locks, namespaces, and entries that expired since the start."""
-        spaces = [*self._own.values(), *self._shared.values()]
-        return {
+        """Bytes charged, entries, locks, namespaces, and entries that expired since the start.
+
+        And the bytes and the quota of each namespace: `bytes:ACTOR`, `quota:ACTOR`; `bytes:shared/NAME`.
+        """
+        named = {**self._own, **{f"shared/{name}": space for name, space in self._shared.items()}}
+        spaces = named.values()
+        figures = {
             "bytes": sum(space.bytes for space in spaces),
             "entries": sum(len(space) for space in spaces),
             "locks": sum(len(space.locks) for space in spaces),
             "namespaces": len(spaces),
             "expired": sum(space.expired for space in spaces),
         }
+        for name, space in named.items():
+            figures[f"bytes:{name}"], figures[f"quota:{name}"] = space.bytes, space.quota
+        return figures
 
     # -- values
 
@@ -346,7 +375,7 @@ class Kvp(Provider[KvpConfig]):
         return space
 
     def _granted(self, call: Call, namespace: str, right: str) -> Namespace:
-        shared = self.config.shared.get(namespace)
+        shared = self.config_for(call).shared.get(namespace)
         allowed = () if shared is None else shared.read if right == "read" else shared.write
         if call.caller not in allowed:
             # One answer for "not yours" and "not there": names of namespaces are not for probing.

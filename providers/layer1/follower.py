@@ -74,6 +74,11 @@ class Follower:
         self._run_in_thread = run_in_thread
         self._wake = asyncio.Event()
 
+    def rebound(self, bounds: Bounds) -> None:
+        """Follow within other bounds from now on."""
+        self._bounds = bounds
+        self.nudge()
+
     def nudge(self) -> None:
         """Look now: a head was pushed, or everything is to be loaded anew."""
         self._wake.set()

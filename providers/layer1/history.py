@@ -52,6 +52,13 @@ class History:
     def __len__(self) -> int:
         return len(self._versions) + len(self._evidence)
 
+    def rebound(self, keep: int) -> None:
+        """Keep another number of heights; the oldest beyond it go, of the evidence too."""
+        self.keep = keep
+        for kept in (self._versions, self._evidence):
+            for height in sorted(kept)[: max(0, len(kept) - keep)]:
+                del kept[height]
+
     def follows(self, head: Head) -> bool:
         """Whether a block of the next height is linked to the tip (the first has nothing to be linked to)."""
         return self._tip is None or head.parent_hash == self._tip.head.block_hash

@@ -102,6 +102,7 @@ class Layer1(Provider[Layer1Config]):
 
     name: ClassVar[str] = "layer1"
     config_type: ClassVar[type[Config]] = Layer1Config
+    in_place: ClassVar[frozenset[str]] = frozenset({"keep", "batch", "poll", "max_entries", "max_key", "max_value"})
 
     def __init__(self, config: Layer1Config) -> None:
         super().__init__(config)
@@ -122,6 +123,20 @@ class Layer1(Provider[Layer1Config]):
         await super().start(services)
         services.parent.serve(Channel.ADAPTER, AdapterFeed, _Feed(self._follower))
         services.spawn(self._follower.run())
+
+    def require_in_place(self, config: Layer1Config) -> None:
+        super().require_in_place(config)
+        tip = self._history.tip
+        if tip is not None and config.max_entries < len(tip.tree):
+            raise ValueError(f"max_entries {config.max_entries} is less than the {len(tip.tree)} entries that are here")
+        for key in ("max_key", "max_value"):
+            if getattr(config, key) < getattr(self.config, key):
+                raise ValueError(f"{key} cannot become less while it runs: what was taken might be over it")
+
+    def reconfigure(self, config: Layer1Config) -> None:
+        super().reconfigure(config)
+        self._history.rebound(config.keep)
+        self._follower.rebound(config)
 
     async def forget(self, actor: str) -> None:
         self._subscriptions.drop_actor(actor)
@@ -320,8 +335,8 @@ class Layer1(Provider[Layer1Config]):
         if head.height < lowest or self._told.get(head.height) == head.block_hash:
             return  # loaded anew: nobody hears of the same block twice
         self._told[head.height] = head.block_hash
-        if len(self._told) > self.config.keep:
-            del self._told[lowest]
+        while len(self._told) > self.config.keep:
+            del self._told[next(iter(self._told))]
         root = version.tree.root
         for actor in self._subscriptions.actors(_TOPIC):
             for _, replica, name, _ in self._subscriptions.each(_TOPIC, actor):

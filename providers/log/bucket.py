@@ -17,6 +17,12 @@ class Bucket:
         self._level = float(burst)
         self._seen = now
 
+    def retune(self, rate: float, burst: int) -> None:
+        """Go on at another rate; what is kept beyond the new burst is lost, and nothing is given."""
+        self._rate = rate
+        self._burst = float(burst)
+        self._level = min(self._level, self._burst)
+
     def take(self, now: float) -> bool:
         """Take one token at `now` (monotonic seconds); False when there is none."""
         if now > self._seen:

@@ -74,6 +74,7 @@ class Log(Provider[LogConfig]):
 
     name: ClassVar[str] = "log"
     config_type: ClassVar[type[Config]] = LogConfig
+    in_place: ClassVar[frozenset[str]] = frozenset(LogConfig.__struct_fields__)
 
     def __init__(self, config: LogConfig) -> None:
         super().__init__(config)
@@ -90,6 +91,11 @@ class Log(Provider[LogConfig]):
         if self._flush is not None:
             self._flush.cancel()
             self._flush = None
+
+    def reconfigure(self, config: LogConfig) -> None:
+        super().reconfigure(config)
+        for bucket in self._buckets.values():
+            bucket.retune(config.rate, config.burst)
 
     async def forget(self, actor: str) -> None:
         for figures in (self._written, self._dropped, self._unreported):
@@ -150,7 +156,7 @@ class Log(Provider[LogConfig]):
         for key, value in fields.items():
             _require("a field's key", key, MAX_KEY)
             _require("a field's value", value, MAX_VALUE)
-        if _ORDER[level] < _ORDER[self.config.level]:
+        if _ORDER[level] < _ORDER[self.config_for(call).level]:
             return False
         bucket = self._buckets.get(call.caller)
         if bucket is None:

@@ -70,6 +70,7 @@ class Nitro(Provider[NitroConfig]):
 
     name: ClassVar[str] = "nitro"
     config_type: ClassVar[type[Config]] = NitroConfig
+    in_place: ClassVar[frozenset[str]] = frozenset({"ra_actors"})  # rights to KMS's key change with a new boot
 
     def __init__(self, config: NitroConfig) -> None:
         super().__init__(config)
@@ -102,7 +103,7 @@ class Nitro(Provider[NitroConfig]):
         if len(body) > MAX_BODY:
             raise CallError(Code.INVALID, f"a body has at most {MAX_BODY} bytes, not {len(body)}", limit=MAX_BODY)
         _require_nonce(nonce)
-        if kind not in ACTOR_KINDS or (kind == Kind.RA and call.caller not in self.config.ra_actors):
+        if kind not in ACTOR_KINDS or (kind == Kind.RA and call.caller not in self.config_for(call).ra_actors):
             raise CallError(
                 Code.DENIED,
                 f"{call.caller} makes no statements of kind {kind[:32]!r}: kind 'actor' is every actor's, 'ra' that of "

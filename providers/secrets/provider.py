@@ -67,11 +67,12 @@ class Secrets(Provider[SecretsConfig]):
 
     name: ClassVar[str] = "secrets"
     config_type: ClassVar[type[Config]] = SecretsConfig
+    in_place: ClassVar[frozenset[str]] = frozenset(SecretsConfig.__struct_fields__)
 
     def __init__(self, config: SecretsConfig) -> None:
         super().__init__(config)
         try:
-            self._service = PublicKey.parse(config.service) if config.service is not None else None
+            _service_of(config)
         except SigningError as error:
             raise ValueError(f"service: {error.sentence}") from None
         self._held: dict[tuple[str, bytes, str], _Held] = {}
@@ -105,14 +106,16 @@ class Secrets(Provider[SecretsConfig]):
             ask = Ask(name, call.caller, call.bundle)
         except ReleaseError as error:
             raise CallError(Code.INVALID, error.sentence) from None
-        if self._service is None:
+        config = self.config_for(call)
+        service = _service_of(config)
+        if service is None:
             raise CallError(Code.UNAVAILABLE, "the manifest names no release service: set providers.secrets.service")
         key = (call.caller, call.bundle, name)
         # One question at a time for each secret: replicas that start together ask once.
         lock = self._asking.setdefault(key, asyncio.Lock())
         try:
             async with lock:
-                held = self._of(key) or await self._ask(key, ask, self._service)
+                held = self._of(key) or await self._ask(key, ask, service, config.max_held)
         finally:
             if not lock.locked():
                 self._asking.pop(key, None)
@@ -143,9 +146,9 @@ class Secrets(Provider[SecretsConfig]):
             return None
         return held
 
-    async def _ask(self, key: tuple[str, bytes, str], ask: Ask, service: PublicKey) -> _Held:
-        if sum(1 for actor, _, _ in self._held if actor == ask.actor) >= self.config.max_held:
-            raise CallError(Code.EXHAUSTED, f"{ask.actor} holds {self.config.max_held} secrets: drop one")
+    async def _ask(self, key: tuple[str, bytes, str], ask: Ask, service: PublicKey, limit: int) -> _Held:
+        if sum(1 for actor, _, _ in self._held if actor == ask.actor) >= limit:
+            raise CallError(Code.EXHAUSTED, f"{ask.actor} holds {limit} secrets: drop one")
         # The lease counts from before the question, by a clock that the parent cannot set.
         asked = self.services.monotonic()
         attester = self.services.attester
@@ -195,3 +198,7 @@ class Secrets(Provider[SecretsConfig]):
         seconds = max(0.0, held.ends - self.services.monotonic())
         handle = asyncio.get_running_loop().call_later(math.ceil(seconds * 1000) / 1000, drop)
         self._drops.add(handle)
+
+
+def _service_of(config: SecretsConfig) -> PublicKey | None:
+    return PublicKey.parse(config.service) if config.service is not None else None

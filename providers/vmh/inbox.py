@@ -47,6 +47,12 @@ class Inbox(PeersInbox):
         self._refused = 0
         self._host: dict[str, HostHandler] = {}
 
+    def rebound(self, max_body: int, max_answers: int, answer_seconds: float) -> None:
+        """Go on within other bounds; what waits is not touched."""
+        self._max_body = max_body
+        self._max_answers = max_answers
+        self._answer_seconds = answer_seconds
+
     def serve_host(self, topic: str, handler: HostHandler) -> None:
         """Let the host itself answer requests for `host` on a topic: no actor can have that name."""
         self._host[require_topic(topic)] = handler

@@ -44,6 +44,7 @@ class Vmh(Provider[VmhConfig]):
 
     name: ClassVar[str] = "vmh"
     config_type: ClassVar[type[Config]] = VmhConfig
+    in_place: ClassVar[frozenset[str]] = frozenset(VmhConfig.__struct_fields__)
 
     def __init__(self, config: VmhConfig) -> None:
         super().__init__(config)
@@ -64,6 +65,12 @@ class Vmh(Provider[VmhConfig]):
         if self._inbox is None:
             raise RuntimeError("vmh is not started yet")
         self._inbox.serve_host(topic, handler)
+
+    def reconfigure(self, config: VmhConfig) -> None:
+        super().reconfigure(config)
+        self._subscriptions.rebound(config.subscriptions)
+        if self._inbox is not None:
+            self._inbox.rebound(config.max_body, config.answers, config.answer_seconds)
 
     async def forget(self, actor: str) -> None:
         self._subscriptions.drop_actor(actor)

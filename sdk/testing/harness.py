@@ -62,6 +62,7 @@ class Harness:
         self._world.own_slot = own_slot
         self._providers = Providers(self._world, given, config)
         self._memory = MemoryLinks(identity, kvp_bytes)
+        self._world.ask = self._memory.ask
         try:
             self._links = tuple(
                 self._memory.add(name, self._target(name, given.get(name)), granted)

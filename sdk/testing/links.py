@@ -9,11 +9,11 @@ import logging
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-from tea.protocol.errors import CallError
+from tea.protocol.errors import CallError, Code
 
 from .. import binding
 from .services import Call, bundle_digest
-from .targets import Target
+from .targets import ActorTarget, Target
 
 Grants = Mapping[str, "bool | Iterable[str]"]
 """Link name -> the granted operations, or True for all that the target has."""
@@ -28,6 +28,7 @@ class MemoryLinks:
         self._identity = identity
         self._kvp_bytes = kvp_bytes
         self._ends: list[tuple[Target, tuple[str, ...]]] = []
+        self._names: list[str] = []
         self.behind: tuple[str, ...] = ()
         """Who stands behind what the actor does now: the harness sets it while an operation runs."""
 
@@ -38,6 +39,7 @@ class MemoryLinks:
         if unknown := [operation for operation in wanted if operation not in described]:
             raise ValueError(f"{name} has no operation {unknown[0]!r}; it has {', '.join(sorted(described))}")
         self._ends.append((target, wanted))
+        self._names.append(name)
         return binding.LinkDescription(len(self._ends), name, name, tuple(described[one] for one in wanted))
 
     def call(self, link: int, operation: int, body: bytes, timeout: float | None) -> bytes:
@@ -46,6 +48,17 @@ class MemoryLinks:
         who = self._identity
         context = Call(who.name, who.replica, self.behind, bundle_digest(who.name), self._kvp_bytes, timeout)
         return target.call(granted[operation], body, context)
+
+    def ask(self, call: Call, actor: str, operation: str, body: bytes) -> bytes:
+        """Call another actor as a provider does for this one: over its own link, or DENIED."""
+        for name, (target, granted) in zip(self._names, self._ends, strict=True):
+            if name == actor and isinstance(target, ActorTarget) and operation in granted:
+                return target.call(operation, body, call)
+        raise CallError(
+            Code.DENIED,
+            f"no link from {call.caller} to {actor} grants {operation}: a request goes by the caller's own",
+            link=actor,
+        )
 
     def tell(self, link: int, operation: int, body: bytes) -> None:
         """`binding.Caller.tell`: done at once, and a refusal is only logged, as in a worker."""

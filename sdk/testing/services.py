@@ -33,6 +33,13 @@ class Call(msgspec.Struct, frozen=True):
     deadline: float | None = None
 
 
+class Answer(msgspec.Struct, frozen=True):
+    """What a replica answered: the fields of `tea.providers.base.Answer`."""
+
+    replica: int | None
+    outcome: bytes | CallError
+
+
 class Told(NamedTuple):
     """What a provider told the parent."""
 
@@ -106,6 +113,8 @@ class World:
         self.policies: dict[str, Any] = {}
         self.members: dict[str, Mapping[str, str]] = {}
         self.own_slot: str | None = None
+        self.ask: Callable[[Call, str, str, bytes], bytes] | None = None
+        """Calls another actor over the actor's own links."""
         self.inbox: collections.deque[Delivery] = collections.deque()
         """What providers told or asked the actor and it has not handled yet."""
 
@@ -194,10 +203,40 @@ class MemoryServices:
         self._world.inbox.append(self._delivery(operation, args, None))
         return True
 
+    async def request_actor(
+        self,
+        call: Call,
+        actor: str,
+        operation: str,
+        body: bytes,
+        *,
+        timeout: float,
+        replica: int | None = None,
+        every: bool = False,
+    ) -> Sequence[Answer]:
+        ask = self._world.ask
+        if ask is None:
+            raise CallError(Code.UNAVAILABLE, f"{call.caller} has no links yet")
+        # On a thread: the other actor may need this loop for what it asks of providers in turn.
+        loop = asyncio.get_running_loop()
+        try:
+            answer: bytes | CallError = await loop.run_in_executor(None, ask, call, actor, operation, body)
+        except CallError as error:
+            if error.details.get("link") == actor:
+                raise
+            answer = error
+        return (Answer(0 if every else replica, answer),)
+
+    def is_starting(self, actor: str, replica: int) -> bool:
+        return False
+
+    def takes_messages(self, actor: str, replica: int) -> bool:
+        return actor == self._world.actor
+
     def actors(self) -> Sequence[str]:
         return (self._world.actor,)
 
-    def environment_of(self, actor: str) -> Mapping[str, str]:
+    def environment_of(self, actor: str, replica: int | None = None) -> Mapping[str, str]:
         return self._world.environment if actor == self._world.actor else {}
 
     def spawn(self, task: Awaitable[None]) -> None:

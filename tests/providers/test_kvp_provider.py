@@ -178,7 +178,10 @@ async def test_what_has_expired_is_freed_while_nobody_calls() -> None:
         await services.clock.advance(0.5)
         assert kvp.usage()["entries"] == 5000
         await services.clock.advance(2.5)
-        assert kvp.usage() == {"bytes": 0, "entries": 0, "locks": 0, "namespaces": 1, "expired": 5000}
+        usage = kvp.usage()
+        assert {name: figure for name, figure in usage.items() if ":" not in name} == {
+            "bytes": 0, "entries": 0, "locks": 0, "namespaces": 1, "expired": 5000,
+        }  # fmt: skip
 
 
 async def test_a_time_to_live_ends_at_its_moment() -> None:
@@ -226,3 +229,16 @@ async def test_arguments_that_do_not_fit_are_invalid() -> None:
 async def test_a_config_that_makes_no_sense_is_refused(config: Mapping[str, object]) -> None:
     with pytest.raises(msgspec.ValidationError):
         await start_provider(Kvp, InMemoryServices("kvp"), config)
+
+
+async def test_usage_has_the_bytes_and_the_quota_of_every_namespace() -> None:
+    shared = {"board": {"read": ["counter"], "write": ["counter"], "bytes": 7000}}
+    async with started({"shared": shared}) as (kvp, _):
+        await invoke(kvp, "set", "k", b"x" * 100, call=Call(caller="counter", kvp_bytes=5000))
+        await invoke(kvp, "set", "k", b"x" * 100, call=Call(caller="other", kvp_bytes=6000))
+        usage = kvp.usage()
+        assert {name: figure for name, figure in usage.items() if name.startswith("quota:")} == {
+            "quota:counter": 5000, "quota:other": 6000, "quota:shared/board": 7000,
+        }  # fmt: skip
+        assert usage["bytes:counter"] == usage["bytes:other"] == usage["bytes"] // 2 > 100
+        assert usage["bytes:shared/board"] == 0
