@@ -24,6 +24,7 @@ import uvloop
 
 from tea.protocol.errors import CallError, Code
 from tea.protocol.frame import Kind
+from tea.runtime.in_flight import UnderWay
 
 from .enclave import BenchEnclave, enclave
 
@@ -64,6 +65,7 @@ class Ledger:
 
     def __init__(self) -> None:
         self.answers = bytearray(1)
+        self.outgoing: dict[int, UnderWay] = {}
         self.sent = 0
         self.answered = 0
         self.wrong = 0
@@ -72,6 +74,7 @@ class Ledger:
 
     def answer(self, correlation: int, kind: Kind, body: bytes) -> None:
         """Called by the router."""
+        self.outgoing.pop(correlation, None)
         self.answers[correlation] = min(255, self.answers[correlation] + 1)
         if self.answers[correlation] > 1:
             return

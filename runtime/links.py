@@ -30,6 +30,10 @@ class Grant:
     """The provider's methods, in the link's order."""
     behind: frozenset[str] = frozenset()
     """All who must stand behind a call (the caller's own caller or further)."""
+    revoked: frozenset[int] = frozenset()
+    """Places in `operations` that a newer revision took away from a worker that drains."""
+    sticky: str = ""
+    """The parameter by whose value calls go to the same replica; empty: to the least loaded."""
 
     def describe(self, declared: Mapping[str, Mapping[str, OperationDescription]]) -> LinkDescription:
         """What the worker is told of it.
@@ -44,7 +48,7 @@ class Grant:
             descriptions = tuple(
                 known.get(name) or OperationDescription(name, (), "object", "") for name in self.operations
             )
-        return LinkDescription(self.number, self.name, self.target, descriptions)
+        return LinkDescription(self.number, self.name, self.target, descriptions, self.sticky)
 
 
 def number_links(grants: list[Grant]) -> dict[int, Grant]:

@@ -10,6 +10,7 @@ import asyncio
 import datetime
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
 from tea.protocol.channels import SettingsOffer
@@ -86,6 +87,12 @@ class LoadPlan:
             granted.setdefault(link.target, set()).update(link.operations)
         return {actor: frozenset(operations) for actor, operations in granted.items()}
 
+    @cached_property
+    def parent_sticky(self) -> Mapping[tuple[str, str], str]:
+        """Actor and operation -> the parameter by which the parent's calls stick to a replica."""
+        links = [link for link in self.manifest.parent_links() if link.sticky]
+        return {(link.target, operation): link.sticky for link in links for operation in link.operations}
+
     def start_layers(self) -> list[list[str]]:
         """The actors in the order of their start: whom an actor calls starts before it, circles together at the end."""
         waits = {
@@ -125,6 +132,7 @@ class LoadPlan:
                         typed=typed,
                         methods=tuple(getattr(provider, operation) for operation in operations) if provider else (),
                         behind=frozenset(link.behind),
+                        sticky=link.sticky,
                     )
                 )
             self.grants[name] = number_links(grants)
@@ -153,12 +161,11 @@ class LoadPlan:
                 bundle_digest=bundle.digest,
                 bundle_size=len(raw),
                 issuer=issuer.key.text,
-                issuer_capabilities=issuer.capabilities,
-                sdk_version=SDK_VERSION,
                 traceback_to_log=host.mode == "simulated",
                 kind=bundle.claims.kind,
                 memory_bytes=limits.memory_mib * _MIB,
                 fuel=limits.fuel or 0,
+                in_flight=limits.in_flight,
             )
 
         return ActorPlan(
@@ -181,6 +188,11 @@ class LoadPlan:
             welcome=welcome,
             profile=Profile(bundle.claims.kind),
             fuel=limits.fuel or 0,
+            sticky=tuple(
+                (link.source, link.sticky, link.operations)
+                for link in self.manifest.links
+                if link.target == name and link.sticky
+            ),
         )
 
 

@@ -10,16 +10,20 @@ from __future__ import annotations
 import asyncio
 import collections
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from tea.protocol.errors import CallError
 from tea.protocol.frame import Frame, FrameError, Kind
 from tea.protocol.operations import OperationDescription
+from tea.protocol.sticky import place_of
+from tea.trust.manifest import Link
 
 from .links import Grant
-from .router import ReplicaGroup, Router
+from .replicas import ReplicaGroup
+from .revocation import narrowed
+from .router import Router
 from .worker.seccomp_policy import Profile
 from .worker.wire import Welcome
 from .worker_port import Note, WorkerPort
@@ -66,12 +70,14 @@ class ActorPlan:
     """What kind of code its workers run."""
     fuel: int = 0
     """Instructions that one call may take where these are counted (wasm); 0: as many as it takes by default."""
+    sticky: tuple[tuple[str, str, tuple[str, ...]], ...] = ()
+    """Links to it that are sticky: from whom, by which parameter, of which operations."""
 
     def serves_as(self, other: ActorPlan) -> bool:
         """Whether workers that were started by this plan can serve `other` without being replaced."""
 
         def shape(plan: ActorPlan) -> tuple[object, ...]:
-            links = sorted((g.name, g.target, g.operations, sorted(g.behind)) for g in plan.links.values())
+            links = sorted((g.name, g.target, g.operations, sorted(g.behind), g.sticky) for g in plan.links.values())
             limits = (plan.memory_bytes, plan.cpu_seconds, plan.in_flight, plan.mailbox, plan.kvp_bytes, plan.fuel)
             return (plan.bundle_digest, plan.replicas, links, limits, plan.welcome(0).identity.environment)
 
@@ -99,7 +105,7 @@ class ActorSupervisor:
         first_number: int = 0,
     ) -> None:
         self.plan = plan
-        self.group = ReplicaGroup(plan.name)
+        self.group = ReplicaGroup(plan.name, router.figures_of(plan.name))
         self.restarts = 0
         self.last_error: str | None = None
         self.failed = False
@@ -108,6 +114,8 @@ class ActorSupervisor:
         """Told of each restart: the host restarts who depends on it, where the manifest says so."""
         self.on_given_up: Callable[[ActorSupervisor], None] | None = None
         """Told when it stays down."""
+        self.on_serves: Callable[[str, int], None] | None = None
+        """Told of each replica that takes calls from now on."""
         self._router = router
         self._zygote = zygote
         self._note = note
@@ -115,6 +123,8 @@ class ActorSupervisor:
         self._replicas: dict[int, Replica] = {}
         self._crashes: collections.deque[float] = collections.deque()
         self._stopping = False
+        self._stop_asked: asyncio.Future[None] = router.loop.create_future()
+        """Ends the delay before a restart."""
         self._starting: set[WorkerPort] = set()
         self._replacing: set[int] = set()
         # Replicas of a later revision have other numbers: what is kept for an old one is not the new one's.
@@ -125,6 +135,17 @@ class ActorSupervisor:
     def running(self) -> int:
         """Replicas that are open for calls."""
         return sum(port.open for port in self.group.ports)
+
+    @property
+    def numbers(self) -> range:
+        """The numbers of its replicas, those that are down included."""
+        return self._numbers
+
+    def port(self, replica: int) -> WorkerPort | None:
+        """The port of a replica, one that is still starting included; None when it does not run."""
+        if replica in self._replicas:
+            return self._replicas[replica].port
+        return next((port for port in self._starting if port.replica == replica), None)
 
     @property
     def next_number(self) -> int:
@@ -142,6 +163,23 @@ class ActorSupervisor:
         if failures:
             await self.stop(drain=0)
             raise failures[0]
+        try:
+            self._require_sticky()
+        except StartFailed:
+            await self.stop(drain=0)
+            raise
+
+    def _require_sticky(self) -> None:
+        declared = self.declared()
+        for source, parameter, operations in self.plan.sticky:
+            for operation in operations:
+                known = declared.get(operation)
+                if known is not None and place_of(known, parameter) is None:
+                    has = ", ".join(one.name for one in known.parameters) or "none"
+                    raise StartFailed(
+                        f"the link from {source} to {self.plan.name} is sticky by {parameter!r}, and {operation} has "
+                        f"no such parameter: it has {has}"
+                    )
 
     def declared(self) -> dict[str, OperationDescription]:
         """The operations that the running replicas declare."""
@@ -152,7 +190,23 @@ class ActorSupervisor:
     def serve(self) -> None:
         """Open the replicas that are up for calls."""
         for replica in self._replicas.values():
-            replica.port.open = True
+            self._open(replica.port)
+        self._router.parking.serve(self.group)
+
+    def _open(self, port: WorkerPort) -> None:
+        if not port.open:
+            port.open = True
+            if self.on_serves is not None:
+                self.on_serves(self.plan.name, port.replica)
+
+    def adopt(self, plan: ActorPlan) -> None:
+        """Go on under a later revision's plan, for which its workers can serve: replicas that restart are its."""
+        self.plan = plan
+
+    def narrow(self, links: Sequence[Link]) -> None:
+        """Take from its replicas, which drain, what the running manifest's links of this actor no longer grant."""
+        for replica in self._replicas.values():
+            replica.port.links = narrowed(self.plan.links, links)
 
     async def _start_one(self, number: int, *, opened: bool = False) -> None:
         plan = self.plan
@@ -205,7 +259,9 @@ class ActorSupervisor:
             self._starting.discard(port)
         self._replicas[number] = Replica(port, process)
         self.group.ports.append(port)
-        port.open = opened
+        if opened:
+            self._open(port)
+            self._router.parking.serve(self.group)
         keeper = self._router.loop.create_task(self._keep(number, port, process))
         self._keepers.add(keeper)
         keeper.add_done_callback(self._keepers.discard)
@@ -256,7 +312,7 @@ class ActorSupervisor:
                     self.on_given_up(self)
                 return
             # Jitter keeps replicas that died together from coming back together.
-            await asyncio.sleep(delay * random.uniform(0.5, 1.0))  # noqa: S311
+            await asyncio.wait({self._stop_asked}, timeout=delay * random.uniform(0.5, 1.0))  # noqa: S311
             delay = min(delay * 2, self.plan.backoff_max)
             if self._stopping:
                 return
@@ -302,12 +358,15 @@ class ActorSupervisor:
     async def stop(self, drain: float) -> None:
         """Drain: no new calls, at most `drain` seconds for those in hand, then BYE, then SIGKILL. Never raises."""
         self._stopping = True
+        if not self._stop_asked.done():
+            self._stop_asked.set_result(None)
         for port in list(self._starting):  # one that was coming back is not needed any more
             port.abort()
         replicas = list(self._replicas.values())
         for replica in replicas:
             replica.port.open = False
             replica.port.retiring = True
+        self._router.parking.leave(self.group, "it is stopped")
         await asyncio.gather(*(self._stop_one(replica, drain) for replica in replicas))
         if self._keepers:
             await asyncio.wait(set(self._keepers))

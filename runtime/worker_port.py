@@ -13,14 +13,18 @@ from typing import Final
 
 import msgspec
 
-from tea.protocol.errors import CallError
+from tea.protocol.errors import CallError, Code
 from tea.protocol.frame import HEADER, Flag, Frame, FrameDecoder, FrameError, Kind, encode_frame
 from tea.protocol.operations import OperationDescription
 
 from .declared import undeclarable
+from .in_flight import Pending, UnderWay
 from .links import Grant
+from .poison import CRASHES
 from .refusals import DEBT_LIMIT, DROPPED_FRAME, HOLD_SECONDS, REFUSED_FRAME, Debt
-from .router import Pending, ReplicaGroup, Router
+from .replicas import ReplicaGroup
+from .router import Router
+from .worker.window import is_due, unit_of
 from .worker.wire import CHUNK, CONTROL_LINK, MAX_LOG_LINE, LogLine, Ready, Welcome
 
 UNSENT_LIMIT: Final = 8 << 20
@@ -32,6 +36,25 @@ _TOO_MANY_LINES: Final = f"more than {LOG_LINES_PER_SECOND} printed lines a seco
 _CONTEXT: Final = int(Flag.CONTEXT)
 
 Note = Callable[["WorkerPort", str, str], None]
+
+
+class _Gone(asyncio.Transport):
+    """Where a worker's socket was, or is not yet: nothing goes through, and nobody has to ask."""
+
+    def write(self, data: object) -> None:
+        return
+
+    def get_write_buffer_size(self) -> int:
+        return 0
+
+    def abort(self) -> None:
+        return
+
+    def is_closing(self) -> bool:
+        return True
+
+
+_GONE: Final = _Gone()
 
 
 class WorkerPort(asyncio.Protocol):
@@ -63,9 +86,14 @@ class WorkerPort(asyncio.Protocol):
         """Whether calls are given to it: after HELLO, until drain or loss."""
         self.retiring = False
         """Whether its end is the host's own doing: then nothing that it had in hand is to blame."""
-        self.outgoing: set[int] = set()
-        self.provider_tasks: set[asyncio.Task[None]] = set()
-        """What providers still do for its calls."""
+        self.outgoing: dict[int, UnderWay] = {}
+        """Its calls that wait for their answer, by correlation."""
+        self.unit = unit_of(in_flight_limit)
+        """Bytes of arguments that are one unit of its windows."""
+        self.parked: dict[int, int] = {}
+        """Units that wait for a place in somebody's mailbox: calls under 0, messages under the number of their link."""
+        self._owed: dict[int, int] = {}
+        """Units of messages by link that are settled, and not yet credited."""
         self.delivered: dict[int, Pending] = {}
         self.operation_numbers: dict[str, int] = {}
         self.descriptions: tuple[OperationDescription, ...] = ()
@@ -73,7 +101,7 @@ class WorkerPort(asyncio.Protocol):
         self._router = router
         self._note = note
         self._decoder = FrameDecoder()
-        self._transport: asyncio.Transport | None = None
+        self._transport: asyncio.Transport = _GONE
         loop = router.loop
         self.ready: asyncio.Future[Ready] = loop.create_future()
         self.lost: asyncio.Future[None] = loop.create_future()
@@ -99,7 +127,7 @@ class WorkerPort(asyncio.Protocol):
             self.violation(f"a malformed frame: {error}")
             return
         self.calls_at_once = 0
-        if self.unsent > UNREAD_LIMIT:
+        if self._transport.get_write_buffer_size() > UNREAD_LIMIT:
             self.violation(f"it does not read its answers: {UNREAD_LIMIT >> 20} MiB wait")
         elif self._held:
             self._held.extend(frames)
@@ -132,7 +160,7 @@ class WorkerPort(asyncio.Protocol):
         """Leave these frames, and the socket, unread for a while: too many came to nothing."""
         self._held = frames
         self.refused("more refused frames than it may send in a second")
-        if self._transport is not None and not self._transport.is_closing():
+        if not self._transport.is_closing():
             self._transport.pause_reading()
         self._router.loop.call_later(HOLD_SECONDS, self._resume)
 
@@ -142,11 +170,12 @@ class WorkerPort(asyncio.Protocol):
         if self.lost.done():
             return
         self._take(iter(frames))
-        if not self._held and self._transport is not None and not self._transport.is_closing():
+        if not self._held and not self._transport.is_closing():
             self._transport.resume_reading()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.open = False
+        self._transport = _GONE
         self._held = []
         self._router.port_lost(self, self.violated or "its process ended")
         if not self.ready.done():
@@ -223,19 +252,52 @@ class WorkerPort(asyncio.Protocol):
 
     def send(self, frame: Frame) -> None:
         """Write a frame; nothing happens when the worker is gone (its calls are answered by `port_lost`)."""
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.write(encode_frame(frame))
+        self._transport.write(encode_frame(frame))
 
     def deliver(self, kind: Kind, number: int, correlation: int, deadline: int, body: bytes) -> None:
         """Give the worker a call or a message, whose body starts with the context. The path that has to be short."""
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.write(HEADER.pack(len(body), kind, _CONTEXT, number, 0, correlation, 0, deadline) + body)
+        self._transport.write(HEADER.pack(len(body), kind, _CONTEXT, number, 0, correlation, 0, deadline) + body)
 
     def answer(self, correlation: int, kind: Kind, body: bytes) -> None:
         """`Origin`: the one answer to a call of this worker."""
-        self.outgoing.discard(correlation)
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.write(HEADER.pack(len(body), kind, 0, 0, CONTROL_LINK, correlation, 0, 0) + body)
+        self.outgoing.pop(correlation, None)
+        self._transport.write(HEADER.pack(len(body), kind, 0, 0, CONTROL_LINK, correlation, 0, 0) + body)
+
+    def number_of(self, operation: str, body: bytes) -> int:
+        """An operation's number. Raises `CallError` when there is none, or when this very message is set aside."""
+        number = self.operation_numbers.get(operation)
+        if number is None:
+            has = ", ".join(self.operation_numbers) or "none"
+            raise CallError(Code.NOT_FOUND, f"{self.name} has no operation {operation}: it has {has}")
+        if self.group.poison.refuses(operation, body):
+            raise CallError(
+                Code.INVALID,
+                f"this very message ended {self.name} {CRASHES} times and is set aside: mend {self.name}.{operation}, "
+                "or the message",
+            )
+        return number
+
+    def blame(self, first: Pending) -> None:
+        """It ended, unasked, with this call or message in hand."""
+        key = None if first.body is None else self.group.poison.ended_with(first.operation, first.body)
+        if key is not None:
+            self.note(
+                "error",
+                f"a call of {first.operation} by {first.caller} ended {self.name} {CRASHES} times and is set aside: "
+                f"sha256:{key.hex()}",
+            )
+
+    def withdraw(self, number: int) -> None:
+        """Tell the worker that nobody waits for this call any more."""
+        self._transport.write(HEADER.pack(0, Kind.BYE, 0, 0, CONTROL_LINK, number, 0, 0))
+
+    def settle(self, link: int, size: int) -> None:
+        """A message of it, with arguments of `size` bytes, is in a mailbox or lost: its window has room again."""
+        owed = self._owed.get(link, 0) + 1 + size // self.unit
+        if is_due(owed, self.in_flight_limit):
+            self.send(Frame(Kind.CREDIT, link=link, correlation=owed))
+            owed = 0
+        self._owed[link] = owed
 
     def note(self, level: str, text: str) -> None:
         """A log record about this worker."""
@@ -260,10 +322,10 @@ class WorkerPort(asyncio.Protocol):
     def abort(self) -> None:
         """Close the socket now."""
         self.open = False
-        if self._transport is not None:
-            self._transport.abort()
+        transport, self._transport = self._transport, _GONE
+        transport.abort()
 
     @property
     def unsent(self) -> int:
         """Bytes that the worker has not read."""
-        return self._transport.get_write_buffer_size() if self._transport is not None else 0
+        return self._transport.get_write_buffer_size()

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import collections
 import functools
-import hashlib
 import io
 import logging
 import select
@@ -22,18 +21,23 @@ import msgspec
 
 from tea.protocol.context import split_context
 from tea.protocol.errors import CallError, Code
-from tea.protocol.frame import HEADER, Frame, FrameDecoder, FrameError, Kind, encode_frame
+from tea.protocol.frame import HEADER, HEADER_SIZE, Frame, FrameDecoder, FrameError, Kind, encode_frame
+from tea.protocol.operations import Operation
 from tea.sdk import binding, source_lines
 from tea.sdk.system import LoadError, System
-from tea.trust.bundle import Issuer, verify_bundle
+from tea.trust.bundle import recheck_bundle
 from tea.trust.keys import PublicKey
 
-from .wire import CONTROL_LINK, MAX_LOG_LINE, LogLine, Ready, Welcome
+from .keyed import caller_of
+from .window import is_over, unit_of
+from .wire import CONTROL_LINK, MAX_LOG_LINE, WINDOW, LogLine, Ready, Welcome
 
 CALL_SECONDS: Final = 30.0
 """How long a call waits that says nothing else: no callee can hold its caller for ever."""
 _READ: Final = 32 * 1024
 """Bytes asked for at once: a larger buffer is mapped and unmapped by the C library at every read."""
+_STALE: Final = 0.002
+"""Seconds after which the socket is looked at before queued mail is begun: somebody may have stopped waiting for it."""
 _CALL: Final = int(Kind.CALL)
 _REPLY: Final = int(Kind.REPLY)
 
@@ -49,9 +53,12 @@ class _HostGone(Exception):
 class WorkerLoop:
     """Reads frames, dispatches operations, and is what the actor's links call through (`sdk.binding.Caller`)."""
 
-    def __init__(self, connection: socket.socket, seal: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self, connection: socket.socket, seal: Callable[[], None] = lambda: None, system: System | None = None
+    ) -> None:
         self._socket = connection
         self._seal = seal
+        self._system = system
         self._decoder = FrameDecoder()
         self._inbox: collections.deque[Frame] = collections.deque()
         self._answers: dict[int, Frame] = {}
@@ -59,7 +66,17 @@ class WorkerLoop:
         self._cause = 0
         self._deadline_at: float | None = None
         """When the call in hand has no more time, on the monotonic clock; None: it has no deadline."""
-        self._operations: tuple[str, ...] = ()
+        self._operations: tuple[Operation, ...] = ()
+        self._read_at = 0.0
+        """When the mail that is queued was read, about."""
+        self._window = WINDOW
+        self._unit = unit_of(WINDOW)
+        self._under_way = 0
+        """Units of the window that calls without an answer take."""
+        self._costs: dict[int, int] = {}
+        """Calls that take more than one unit."""
+        self._told: dict[int, int] = {}
+        """Units of messages by link, less what was credited."""
 
     # -- what the actor's links call ---------------------------------------------------------------------------
 
@@ -77,7 +94,19 @@ class WorkerLoop:
         if self._deadline_at is not None:
             # Nobody waits for this answer longer than the caller of the call in hand does.
             seconds = min(seconds, self._deadline_at - time.monotonic())
-        deadline = max(1, min(0xFFFFFFFF, int(seconds * 1000)))
+            if seconds <= 0:
+                raise _nobody_waits()
+        cost = 1 + len(body) // self._unit
+        if self._under_way + cost > self._window:
+            seconds = self._wait(lambda: is_over(self._under_way, cost, self._window), seconds)
+            if seconds <= 0:
+                raise CallError(Code.DEADLINE, f"{self._under_way} calls are under way, and none was answered in time")
+        self._under_way += cost
+        if cost > 1:
+            self._costs[correlation] = cost
+        deadline = int(seconds * 1000)
+        if not 0 < deadline <= 0xFFFFFFFF:
+            deadline = 1 if deadline <= 0 else 0xFFFFFFFF
         # The path that has to be short: no Frame is made. The link has checked the size of the arguments.
         self._socket.sendall(
             HEADER.pack(len(body), _CALL, 0, operation, link, correlation, self._cause, deadline) + body
@@ -85,6 +114,15 @@ class WorkerLoop:
         return correlation
 
     def _finish(self, correlation: int) -> bytes:
+        if not self._answers and not self._decoder.buffered:
+            data = self._socket.recv(_READ)
+            if len(data) >= HEADER_SIZE:
+                # By far the most frequent: the one answer that is waited for, and nothing else. No Frame is made.
+                size, kind, flags, _, _, number, _, _ = HEADER.unpack_from(data)
+                if kind == _REPLY and number == correlation and len(data) == HEADER_SIZE + size and not flags:
+                    self._under_way -= self._costs.pop(correlation, 1) if self._costs else 1
+                    return data[HEADER_SIZE:]
+            self._received(data)
         while True:
             answer = self._answers.pop(correlation, None)
             if answer is not None:
@@ -94,8 +132,32 @@ class WorkerLoop:
             self._read()
 
     def tell(self, link: int, operation: int, body: bytes) -> None:
-        """Send through a numbered link without an answer."""
+        """Send through a numbered link without an answer; waits while the link's window is full.
+
+        Raises `CallError(EXHAUSTED)` when it stays full: the message was not sent.
+        """
+        cost = 1 + len(body) // self._unit
+        told = self._told
+        if told.get(link, 0) + cost > self._window:
+            seconds = CALL_SECONDS
+            if self._deadline_at is not None:
+                seconds = min(seconds, self._deadline_at - time.monotonic())
+            if self._wait(lambda: is_over(told.get(link, 0), cost, self._window), seconds) <= 0:
+                raise CallError(Code.EXHAUSTED, f"{told[link]} messages wait for a place in the mailbox of the target")
+        told[link] = told.get(link, 0) + cost
         self._send(Frame(Kind.TELL, 0, operation, link, 0, self._cause, 0, body))
+
+    def _wait(self, full: Callable[[], bool], seconds: float) -> float:
+        """Read until there is room in a window; the seconds that are left then, 0 when they are over."""
+        until = time.monotonic() + seconds
+        while full():
+            if self._deadline_at is not None:
+                until = min(until, self._deadline_at)
+            left = until - time.monotonic()
+            if left <= 0 or not select.select([self._socket], [], [], left)[0]:
+                return 0
+            self._read()
+        return until - time.monotonic()
 
     # -- life --------------------------------------------------------------------------------------------------
 
@@ -141,20 +203,19 @@ class WorkerLoop:
     def _start(self, welcome: Welcome, bundle: bytes) -> System | None:
         def verify(data: bytes) -> bytes:
             # The host verified this bundle already; the Source Authority is the second lock on the same door.
-            if hashlib.sha256(data).digest() != welcome.bundle_digest:
-                raise ValueError("the bundle's digest is not the one that the host named")
-            key = PublicKey.parse(welcome.issuer)
-            issuer = Issuer(key, (welcome.identity.name,), welcome.issuer_capabilities)
-            return verify_bundle(data, {key.key_id: issuer}, now=None, sdk_version=welcome.sdk_version).archive
+            return recheck_bundle(data, digest=welcome.bundle_digest, issuer=PublicKey.parse(welcome.issuer))
 
         try:
-            binding.bind(welcome.identity, welcome.links, self)
+            self._window, self._unit = welcome.in_flight, unit_of(welcome.in_flight)
+            caller = caller_of(self, welcome.links)
+            binding.bind(welcome.identity, welcome.links, caller)
             if welcome.kind == "wasm":
                 from .wasm_actor import load  # its library is there in workers of that kind alone
 
-                system = load(bundle, welcome, verify, self, self._seal)
+                system = load(bundle, welcome, verify, caller, self._seal)
             else:
-                system = System.load(bundle, welcome.entry, verify)
+                system = self._system or System()
+                system.open(bundle, welcome.entry, verify)
             system.start()
             declared = binding.operations(type(system.instance))
             operations = tuple(operation.description for operation in declared.values())
@@ -166,7 +227,7 @@ class WorkerLoop:
                 self.log("error", source_lines.shown(error))
             self._send(Frame(Kind.ERROR, body=CallError(Code.INTERNAL, sentence).encode()))
             return None
-        self._operations = tuple(description.name for description in operations)
+        self._operations = tuple(declared.values())
         self._send(Frame(Kind.HELLO, body=msgspec.msgpack.encode(Ready(operations))))
         return system
 
@@ -184,40 +245,39 @@ class WorkerLoop:
                 return
 
     def _handle(self, system: System, frame: Frame, welcome: Welcome) -> None:
-        context, arguments = split_context(frame.body)
-        deadline = frame.deadline / 1000 if frame.deadline else None
-        self._deadline_at = None if deadline is None else time.monotonic() + deadline
-        invocation = binding.Invocation(context.caller, context.chain, deadline)
-        self._cause = frame.correlation
+        kind, _, number, _, correlation, _, milliseconds, body = frame
+        context, arguments = split_context(body)
+        deadline = None
+        if milliseconds:
+            deadline = milliseconds / 1000
+            self._deadline_at = time.monotonic() + deadline
+        self._cause = correlation
+        error: CallError | None = None
         try:
-            try:
-                name = self._operations[frame.operation]
-            except IndexError:
-                raise CallError(Code.NOT_FOUND, f"{welcome.identity.name} has no operation {frame.operation}") from None
-            # At most MAX_BODY bytes: `dispatch` refuses larger results.
-            result = binding.dispatch(system.instance, name, arguments, invocation)
-            answer = None
-        except CallError as error:
-            answer = Frame(Kind.ERROR, correlation=frame.correlation, body=error.encode())
-        if frame.kind is Kind.CALL:
-            if answer is None:
-                self._socket.sendall(HEADER.pack(len(result), _REPLY, 0, 0, 0, frame.correlation, 0, 0) + result)
+            if number >= len(self._operations):
+                raise CallError(Code.NOT_FOUND, f"{welcome.identity.name} has no operation {number}")
+            # At most MAX_BODY bytes: `perform` refuses larger results.
+            result = binding.perform(system.instance, self._operations[number], arguments, *context, deadline)
+        except CallError as refusal:
+            error = refusal
+        if kind is Kind.CALL:
+            if error is None:
+                self._socket.sendall(HEADER.pack(len(result), _REPLY, 0, 0, 0, correlation, 0, 0) + result)
             else:
-                self._send(answer)
+                self._send(Frame(Kind.ERROR, correlation=correlation, body=error.encode()))
         else:
-            if answer is not None:
-                self.log(
-                    "warning", f"a message to {self._operation_name(frame.operation)} failed: {error_text(answer)}"
-                )
+            if error is not None:
+                self.log("warning", f"a message to {self._operation_name(number)} failed: {error}")
             # A message is done with: the host may count its place in the mailbox as free.
-            self._send(Frame(Kind.CREDIT, correlation=frame.correlation))
-        system.pump()
+            self._send(Frame(Kind.CREDIT, correlation=correlation))
+        # It is answered: what its own mail sets off from here on is of the actor's own accord.
         self._cause, self._deadline_at = 0, None
+        system.pump()
         if not system.alive:
             raise _ActorExited
 
     def _operation_name(self, number: int) -> str:
-        return self._operations[number] if number < len(self._operations) else f"operation {number}"
+        return self._operations[number].name if number < len(self._operations) else f"operation {number}"
 
     # -- frames ------------------------------------------------------------------------------------------------
 
@@ -235,29 +295,58 @@ class WorkerLoop:
 
     def _next_or_wakeup(self, system: System) -> Frame | None:
         """The next frame, or None when one of the actor's wake-ups is due first."""
+        if self._inbox:
+            if time.monotonic() - self._read_at > _STALE:
+                while select.select([self._socket], [], [], 0)[0]:
+                    self._read()
+                self._read_at = time.monotonic()
+                return self._inbox.popleft() if self._inbox else self._next_or_wakeup(system)
+            return self._inbox.popleft()
         while not self._inbox:
             timeout = system.next_wakeup()
             if timeout is not None and not select.select([self._socket], [], [], max(0.0, timeout))[0]:
                 return None
             self._read()
+        if len(self._inbox) > 1:
+            self._read_at = time.monotonic()
         return self._inbox.popleft()
 
     def _read(self) -> None:
-        data = self._socket.recv(_READ)
+        self._received(self._socket.recv(_READ))
+
+    def _received(self, data: bytes) -> None:
         if not data:
             raise _HostGone
         for frame in self._decoder.feed(data):
-            if frame.kind is Kind.REPLY or (frame.kind is Kind.ERROR and frame.correlation):
+            kind = frame.kind
+            if kind is Kind.REPLY or (kind is Kind.ERROR and frame.correlation):
                 self._answers[frame.correlation] = frame
-            elif frame.kind is Kind.PING:
+                self._under_way -= self._costs.pop(frame.correlation, 1) if self._costs else 1
+            elif kind is Kind.CALL:
+                self._inbox.append(frame)
+            elif kind is Kind.PING:
                 self._send(Frame(Kind.PING, correlation=frame.correlation))
+            elif kind is Kind.CREDIT:
+                self._told[frame.link] = max(0, self._told.get(frame.link, 0) - frame.correlation)
+            elif kind is Kind.BYE and frame.correlation:
+                self._withdraw(frame.correlation)
             else:
                 self._inbox.append(frame)
 
+    def _withdraw(self, number: int) -> None:
+        """Nobody waits for this call any more: skip it, or, when it is in hand, call nobody else for it."""
+        if number == self._cause:
+            self._deadline_at = 0.0
+            return
+        for place, frame in enumerate(self._inbox):
+            if frame.correlation == number and frame.kind is Kind.CALL:
+                del self._inbox[place]
+                self._send(Frame(Kind.ERROR, correlation=number, body=_nobody_waits().encode()))
+                return
 
-def error_text(frame: Frame) -> str:
-    """An ERROR frame's sentence."""
-    return str(CallError.decode(frame.body))
+
+def _nobody_waits() -> CallError:
+    return CallError(Code.DEADLINE, "nobody waits for this any more: the call on whose behalf it is made has ended")
 
 
 class _LogHandler(logging.Handler):
@@ -303,9 +392,10 @@ class _Printed(io.TextIOBase):
             self.write(line)
 
 
-def run_worker(connection: socket.socket, seal: Callable[[], None] = lambda: None) -> int:
+def run_worker(connection: socket.socket, seal: Callable[[], None] = lambda: None, system: System | None = None) -> int:
     """Serve one actor over `connection` until it ends; the process's exit code.
 
-    `seal` is called when code was compiled and before it runs (kind wasm alone).
+    `seal` is called when code was compiled and before it runs (kind wasm alone). `system` is one that was made before
+    the fork, where its memory is shared with all workers.
     """
-    return WorkerLoop(connection, seal).run()
+    return WorkerLoop(connection, seal, system).run()

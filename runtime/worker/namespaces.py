@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import errno
 import os
-import signal
 from collections.abc import Iterable
 from typing import Final
 
@@ -112,4 +111,3 @@ def leave_session() -> None:
     """A session and process group of one's own: no terminal, no signals to or from a group."""
     if os.getsid(0) != os.getpid():
         os.setsid()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -40,6 +40,7 @@ __all__ = [
     "SandboxError",
     "address_space_bytes",
     "close_in",
+    "forget_environment",
     "move_to_lowest",
     "prctl",
     "seal_code",
@@ -93,8 +94,8 @@ def close_in(connection: socket.socket, plan: Confinement, *, tolerant: bool = F
     Raises `SandboxError` at the first layer that fails, having said so; when `tolerant`, goes on and reports all.
     """
     findings: list[Finding] = []
-    os.environ.clear()
-    set_c_environment("TZ", "UTC0")  # or the C library would look for /etc/localtime at the first local time
+    if os.environ:
+        forget_environment()
     os.umask(0o777)
     for layer, step in _STEPS:
         if layer not in plan.layers:
@@ -115,6 +116,12 @@ def close_in(connection: socket.socket, plan: Confinement, *, tolerant: bool = F
         resource.setrlimit(resource.RLIMIT_NOFILE, (1, 1))
     if plan.filtered:
         install_filter(last_lock(platform.machine(), plan.profile), 0)
+
+
+def forget_environment() -> None:
+    """Keep no variable. In the zygote, so that its workers have none to forget."""
+    os.environ.clear()
+    set_c_environment("TZ", "UTC0")  # or the C library would look for /etc/localtime at the first local time
 
 
 def seal_code(plan: Confinement) -> None:

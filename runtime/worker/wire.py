@@ -7,6 +7,9 @@ Rule: docs/architecture.md, "Processes".
     worker -> host   HELLO  Ready (its operations), or ERROR when the bundle cannot be loaded, then exit
     either           CALL / TELL / REPLY / ERROR on numbered links; a delivered CALL or TELL carries a context
     worker -> host   TELL on link 0: one LogLine (what the actor printed)
+    worker -> host   CREDIT with a message's correlation: it is done with
+    host -> worker   CREDIT with a link and, as correlation, units: so much of its window for messages has room again
+    host -> worker   BYE with a call's correlation: nobody waits for it; it is skipped, or answered to nobody
     host -> worker   PING, answered with PING; BYE: finish what is queued, run on_stop, answer BYE, exit
 """
 
@@ -23,6 +26,8 @@ from .layers import SandboxReport
 from .seccomp_policy import Profile
 
 CONTROL_LINK: Final = 0
+WINDOW: Final = 64
+"""Units of a worker's windows (`window.py`) when it was told nothing else."""
 CHUNK: Final = 256 * 1024
 """Bytes of a bundle in one frame."""
 MAX_LOG_LINE: Final = 8192
@@ -39,8 +44,6 @@ class Welcome(msgspec.Struct, frozen=True, array_like=True):
     bundle_size: int
     issuer: str
     """Text of the public key that must have signed the bundle: the Source Authority checks it again."""
-    issuer_capabilities: tuple[str, ...]
-    sdk_version: str
     traceback_to_log: bool
     """Whether a failing operation's traceback goes to the log (simulated mode only)."""
     kind: str = "python"
@@ -49,6 +52,8 @@ class Welcome(msgspec.Struct, frozen=True, array_like=True):
     """Memory that the worker may take (for a wasm bundle, whose own memory is bounded within it)."""
     fuel: int = 0
     """Instructions that one call of a wasm bundle may take; 0: as many as it takes when nothing is said."""
+    in_flight: int = WINDOW
+    """Units of its windows: of calls that have no answer, and on each link of messages that were not credited."""
 
 
 class Ready(msgspec.Struct, frozen=True, array_like=True):

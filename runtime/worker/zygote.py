@@ -17,21 +17,32 @@ from typing import Final, NoReturn
 
 import msgspec
 
+from tea.sdk.system import System
+
 from . import offered
 from .kernel import CLONE_PARENT, PR_SET_DUMPABLE, PR_SET_PDEATHSIG, fork, prctl
 from .layers import Layer
 from .loop import run_worker
 from .namespaces import flags_of, leave_session
 from .probe import probe
-from .sandbox import Confinement, address_space_bytes, close_in, move_to_lowest, seal_code, warm_up
+from .rehearsal import rehearse
+from .sandbox import (
+    Confinement,
+    address_space_bytes,
+    close_in,
+    forget_environment,
+    move_to_lowest,
+    seal_code,
+    warm_up,
+)
 from .seccomp_policy import Profile
 from .wire import Awake, Spawn, Spawned
 
 _MESSAGE: Final = 4096
 
 
-def serve(control: socket.socket, layers: frozenset[Layer], base_bytes: int) -> None:
-    """Fork a worker for every `Spawn` until the host closes the control socket."""
+def serve(control: socket.socket, layers: frozenset[Layer], base_bytes: int, system: System) -> None:
+    """Fork a worker for every `Spawn` until the host closes the control socket; `system` is for each to open."""
     parent = os.getppid()
     flags = CLONE_PARENT | flags_of(layers)
     while True:
@@ -57,7 +68,7 @@ def serve(control: socket.socket, layers: frozenset[Layer], base_bytes: int) -> 
                     base_bytes,
                     profile=request.profile,
                 )
-                _become_worker(descriptors[0], plan)
+                _become_worker(descriptors[0], plan, system)
             answer = Spawned(request.token, pid, None)
         for descriptor in descriptors:
             os.close(descriptor)
@@ -73,14 +84,15 @@ def _receive(control: socket.socket) -> tuple[bytes, list[int]]:
     return data, list(descriptors)
 
 
-def _become_worker(descriptor: int, plan: Confinement) -> NoReturn:
+def _become_worker(descriptor: int, plan: Confinement, system: System) -> NoReturn:
     code = 1
     try:
+        gc.enable()
         leave_session()
         connection = socket.socket(fileno=move_to_lowest(descriptor))
         offered.reseed()
         close_in(connection, plan)
-        code = run_worker(connection, functools.partial(seal_code, plan))
+        code = run_worker(connection, functools.partial(seal_code, plan), system)
     finally:
         # No atexit handlers, no flushing: they belong to the zygote's image.
         os._exit(code)
@@ -91,6 +103,8 @@ def main() -> None:
 
     Two zygotes, so that workers that run Python have nothing of the compiler in their memory.
     """
+    # A collection would leave holes all over the memory that workers share, and each would fill them with its own.
+    gc.disable()
     control = socket.socket(fileno=os.dup(0))
     control.set_inheritable(False)
     null = os.open(os.devnull, os.O_RDWR)
@@ -103,15 +117,16 @@ def main() -> None:
         offered.preload_wasm()
     offered.close()
     base_bytes = address_space_bytes()
+    forget_environment()
     report = probe()
     warm_up(report.held)
     # After the probe, which may have changed who this process is: that clears the signal.
     prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     prctl(PR_SET_DUMPABLE, 0)
-    gc.collect()
+    system = rehearse()
     gc.freeze()
     control.send(msgspec.msgpack.encode(Awake(report)))
-    serve(control, report.held, base_bytes)
+    serve(control, report.held, base_bytes, system)
 
 
 if __name__ == "__main__":

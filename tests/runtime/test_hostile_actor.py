@@ -15,9 +15,12 @@ from tea.protocol.errors import CallError, Code
 from tea.protocol.frame import Frame, Kind
 from tea.protocol.operations import OperationDescription, operation
 from tea.providers.base import Call, Config, Provider
+from tea.runtime.in_flight import KEPT_BODY
 from tea.runtime.poison import CRASHES, PoisonBook
+from tea.runtime.provider_calls import ProviderCall
 from tea.runtime.refusals import MAX_WHAT, Refusals
-from tea.runtime.router import KEPT_BODY, ReplicaGroup, Router
+from tea.runtime.replicas import ReplicaGroup
+from tea.runtime.router import Router
 from tea.runtime.worker.wire import MAX_LOG_LINE, LogLine, Ready
 from tea.runtime.worker_port import WorkerPort
 
@@ -111,7 +114,7 @@ async def test_large_arguments_are_not_kept_by_the_host_while_they_are_in_hand()
     port.hello(named("take"))
     router = port._router
     for size in (KEPT_BODY, KEPT_BODY + 1):
-        router._give(port, Kind.TELL, None, 0, "take", bytes(size), caller="x", chain=(), deadline=0)
+        router.give(port, 0, Kind.TELL, None, 0, "take", bytes(size), "x", (), 0, 0)
     assert [pending.body is not None for pending in port.delivered.values()] == [True, False]
 
 
@@ -120,20 +123,21 @@ import time
 from tea.sdk import Actor, CallError, operation
 
 class Holder(Actor):
+    said = "none"
+
     @operation
     def hold(self) -> None:
         time.sleep(0.4)
         try:
             self.vault.open()
         except CallError as error:
-            self.kvp.set("outcome", f"{error.code.name}: {error.sentence}".encode())
+            self.said = f"{error.code.name}: {error.sentence}"
         else:
-            self.kvp.set("outcome", b"opened")
+            self.said = "opened"
 
     @operation
     def outcome(self) -> str:
-        found = self.kvp.get("outcome")
-        return "none" if found is None else found.decode()
+        return self.said
 """
 VAULT = """
 from tea.sdk import Actor, operation
@@ -145,19 +149,18 @@ class Vault(Actor):
 """
 
 
-async def test_who_was_answered_with_a_deadline_no_longer_stands_behind_a_call(enclave: Enclave) -> None:
+async def test_nobody_is_called_for_a_caller_who_was_answered_with_a_deadline(enclave: Enclave) -> None:
     enclave.bundle("vault", VAULT, "Vault")
-    enclave.bundle("holder", HOLDER, "Holder", capabilities={"vault": ("open",), "kvp": ("get", "set")})
+    enclave.bundle("holder", HOLDER, "Holder", capabilities={"vault": ("open",)})
     links = """
   - {from: parent, to: holder, operations: [hold, outcome]}
   - {from: holder, to: vault, operations: [open], behind: [parent]}
-  - {from: holder, to: kvp, operations: [get, set]}
 """
     await enclave.push(enclave.manifest(links=links))
     with pytest.raises(CallError) as late:
         await enclave.host.router.call("parent", "holder", "hold", b"\x90", timeout=0.1)
     assert late.value.code is Code.DEADLINE
-    assert (await enclave.call("holder", "outcome")).startswith("DENIED")
+    assert (await enclave.call("holder", "outcome")).startswith("DEADLINE: nobody waits")
     await enclave.call("holder", "hold")
     assert await enclave.call("holder", "outcome") == "opened"
 
@@ -190,9 +193,9 @@ async def test_what_a_provider_does_for_a_worker_ends_with_the_worker() -> None:
 
     port = Port()
     router = port._router
-    task_of = router._await_provider(port, 7, Endless.operations()["wait"], "endless.wait", None, never())
-    router._run_for(port, task_of)
+    call = ProviderCall(port, 7, 0)
     router.figures.calls += 1
+    router.provider_calls.run(call, Endless.operations()["wait"], "endless.wait", None, never())
     await asyncio.sleep(0)
     port.connection_lost(None)
     async with asyncio.timeout(1):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -132,3 +133,16 @@ async def test_nobody_but_the_host_may_ask_for_health(enclave: Enclave) -> None:
     with pytest.raises(CallError) as refused:
         await enclave.call("base", "health")
     assert refused.value.code is Code.DENIED
+
+
+async def test_an_actor_that_waits_for_its_restart_is_stopped_at_once(enclave: Enclave, until: Any) -> None:
+    build(enclave)
+    fields = ", restart: {backoff_ms: 60000, backoff_max_ms: 60000}"
+    await enclave.push(enclave.manifest(links=LINKS, actors={"base": fields}))
+    with pytest.raises(CallError):
+        await enclave.call("base", "work", how="die")
+    supervisor = enclave.host.supervisors["base"]
+    await until(lambda: bool(supervisor._crashes))
+    async with asyncio.timeout(20):  # far below the delay, far above what a stop takes
+        await supervisor.stop(0)
+    assert supervisor.restarts == 0
