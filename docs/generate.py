@@ -41,8 +41,8 @@ LATER: Final = {
     "vmh": "-",
     "nitro": "-",
     "kvp": "-",
-    "crypto": "exporting a sealed key; Bitcoin addresses; Substrate extrinsics",
-    "intercom": "replay of a topic's last value, request to any or to all replicas, sticky keys",
+    "crypto": "-",
+    "intercom": "-",
     "layer1": "Substrate; values proven against headers",
     "env": "-",
     "log": "-",
@@ -55,10 +55,10 @@ KINDS: Final = {
     "REPLY": "its result; `correlation` is the call's",
     "ERROR": "its refusal: msgpack `[code, sentence, details]`",
     "TELL": "a message without an answer",
-    "CREDIT": "what was received and consumed: gives room back",
+    "CREDIT": "what was received and consumed: gives room back (vsock: of a session; socketpair: of a link's window)",
     "HELLO": "the first frame: versions and session (vsock), or what a worker is (socketpair)",
     "PING": "asks whether the other end is alive; vsock: for a CREDIT",
-    "BYE": "the end: finish what is in hand, then close",
+    "BYE": "the end: finish what is in hand, then close; with a correlation, of that call alone: nobody waits for it",
 }
 
 
@@ -159,8 +159,12 @@ def _one_provider(name: str, cls: type[Provider[Any]]) -> str:
     )
     fields = msgspec.structs.fields(cls.config_type)
     if fields:
-        rows = ((f"`{one.encode_name}`", _type(one.type), _default(one)) for one in fields)
-        parts += ["Configuration, in the manifest under `providers`:", table(("key", "type", "default"), rows)]
+        rows = (
+            (f"`{one.encode_name}`", _type(one.type), _default(one), "yes" if one.name in cls.in_place else "no")
+            for one in fields
+        )
+        header = ("key", "type", "default", "an upgrade may change it")
+        parts += ["Configuration, in the manifest under `providers`:", table(header, rows)]
     else:
         parts.append("No configuration: `{}`.")
     return "\n\n".join(parts)

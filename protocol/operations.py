@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import inspect
 import typing
+import weakref
 from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, Final, TypeVar
@@ -79,7 +80,10 @@ class OperationDescription(msgspec.Struct, frozen=True, array_like=True):
 class Operation:
     """One typed operation of a class: decodes arguments, calls, encodes results."""
 
-    __slots__ = ("_arguments", "_decoder", "_encoder", "_result_decoder", "description", "function_name", "result_type")
+    __slots__ = (
+        "_arguments", "_decoder", "_result_decoder", "description", "encode_result", "function_name", "guarded",
+        "result_type",
+    )  # fmt: skip
 
     def __init__(self, name: str, function: Callable[..., object], mark: _Mark, skip: int) -> None:
         if not inspect.isfunction(function):
@@ -119,7 +123,9 @@ class Operation:
             self._result_decoder: msgspec.msgpack.Decoder[Any] = msgspec.msgpack.Decoder(self.result_type)
         except TypeError as error:
             raise TypeError(f"operation {name}: {error}") from None
-        self._encoder = msgspec.msgpack.Encoder()
+        self.guarded = mark.only_from is not None
+        """Whether `require_caller` has anything to say."""
+        self.encode_result: Callable[[object], bytes] = msgspec.msgpack.Encoder().encode
 
     @property
     def name(self) -> str:
@@ -137,9 +143,6 @@ class Operation:
     def encode_arguments(self, *args: object, **kwargs: object) -> bytes:
         """The wire form of a call's arguments (caller's side)."""
         return self.description.encode_arguments(args, kwargs)
-
-    def encode_result(self, value: object) -> bytes:
-        return self._encoder.encode(value)
 
     def decode_result(self, body: bytes | memoryview) -> Any:
         """A result, typed. Raises `CallError(INTERNAL)` when the callee answered with something else."""
@@ -196,12 +199,24 @@ def operations_of(cls: type, *, skip: int = 1) -> dict[str, Operation]:
     providers. Raises `TypeError` on a declaration without types: a defect of the class.
     """
     found: dict[str, Operation] = {}
-    for name in sorted(dir(cls)):
+    for name in sorted(set().union(*map(_marked_names, cls.__mro__))):
         function = inspect.getattr_static(cls, name)
         mark = _mark_of(cls, name)
         if mark is not None:
             found[name] = Operation(name, typing.cast("Callable[..., object]", function), mark, skip)
     return found
+
+
+_known_marks: Final[weakref.WeakKeyDictionary[type, frozenset[str]]] = weakref.WeakKeyDictionary()
+
+
+def _marked_names(base: type) -> frozenset[str]:
+    # Kept by class: whoever starts an actor has looked at Thespian's seventy methods before.
+    names = _known_marks.get(base)
+    if names is None:
+        marked = (name for name, value in vars(base).items() if isinstance(getattr(value, _MARK, None), _Mark))
+        names = _known_marks[base] = frozenset(marked)
+    return names
 
 
 @functools.cache

@@ -52,6 +52,8 @@ class LinkDescription(msgspec.Struct, frozen=True, array_like=True):
     target: str
     """The provider's or actor's name."""
     operations: tuple[OperationDescription, ...]
+    sticky: str = ""
+    """The parameter by whose value calls go to the same replica of the target; empty: to the least loaded."""
 
 
 class Identity(msgspec.Struct, frozen=True, array_like=True):
@@ -180,23 +182,36 @@ def dispatch(actor: Actor, operation_name: str, body: bytes | memoryview, invoca
             Code.NOT_FOUND,
             f"{actor.name} has no operation {operation_name!r}; it has {', '.join(operations(type(actor))) or 'none'}",
         )
-    operation.require_caller(invocation.caller)
+    return perform(actor, operation, body, *invocation)
+
+
+def perform(
+    actor: Actor,
+    operation: Operation,
+    body: bytes | memoryview,
+    caller: str,
+    chain: tuple[str, ...],
+    deadline: float | None,
+) -> bytes:
+    """`dispatch`, for whoever has looked the operation up and makes no `Invocation` for it: a worker's every call."""
+    if operation.guarded:
+        operation.require_caller(caller)
     arguments = operation.decode_arguments(body)
     before = actor.caller, actor.chain, actor.deadline
-    actor.caller, actor.chain, actor.deadline = invocation
+    actor.caller, actor.chain, actor.deadline = caller, chain, deadline
     try:
-        result = operation.encode_result(getattr(actor, operation_name)(*arguments))
+        result = operation.encode_result(getattr(actor, operation.function_name)(*arguments))
         if len(result) > MAX_BODY:
             raise CallError(
                 Code.EXHAUSTED,
-                f"the result of {operation_name} has {len(result)} bytes, at most {MAX_BODY} fit: answer in pages",
+                f"the result of {operation.name} has {len(result)} bytes, at most {MAX_BODY} fit: answer in pages",
                 limit=MAX_BODY,
             )
     except CallError as refusal:
         raise _plain(refusal) from None
     except Exception as error:  # noqa: BLE001 - the boundary: nothing but CallError may pass, Thespian would retry
-        failed(actor, error, f"operation {operation_name}")
-        raise CallError(Code.INTERNAL, f"{actor.name}.{operation_name} failed; its log has the cause") from None
+        failed(actor, error, f"operation {operation.name}")
+        raise CallError(Code.INTERNAL, f"{actor.name}.{operation.name} failed; its log has the cause") from None
     finally:
         actor.caller, actor.chain, actor.deadline = before
     return result

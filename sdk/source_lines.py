@@ -13,7 +13,7 @@ import traceback
 import types
 import zipfile
 from collections.abc import Iterator, Sequence
-from typing import Any, Final
+from typing import Final
 
 import thespian.system.sourceLoader as loader
 
@@ -25,6 +25,11 @@ def install(archive: bytes) -> None:
     """From now on modules of this archive have their own line numbers, and tracebacks show their lines."""
     _archives[:] = [archive]
     loader.fix_imports = _compile
+
+
+def forget() -> None:
+    """Keep no archive."""
+    _archives.clear()
 
 
 def shown(error: BaseException) -> str:
@@ -70,14 +75,26 @@ def _compile(source: bytes, filename: str, root: str, top: Sequence[str]) -> typ
     """Thespian's `fix_imports`, which also takes back the line that Thespian put before the first one."""
     shift = 1 if source.startswith(_PREFIX) else 0
     try:
-        tree: Any = ast.parse(source, filename)
+        if _imports_own(source, top):
+            tree = loader.ImportRePackage(root, top).visit(ast.parse(source, filename))
+            code: types.CodeType = compile(tree, filename, "exec")
+        else:
+            code = compile(source, filename, "exec")
     except SyntaxError as error:
         error.lineno = (error.lineno or 0) - shift or None
         error.end_lineno = (error.end_lineno or 0) - shift or None
         raise
-    for node in ast.walk(tree) if shift else ():
-        for name in ("lineno", "end_lineno"):
-            if getattr(node, name, 1) > 1:
-                setattr(node, name, getattr(node, name) - 1)
-    code: types.CodeType = compile(loader.ImportRePackage(root, top).visit(tree), filename, "exec")
-    return code
+    return _moved_up(code) if shift else code
+
+
+def _imports_own(source: bytes, top: Sequence[str]) -> bool:
+    """Whether an import may name a module of the bundle; when in doubt it does. Most bundles are one module."""
+    own = [name.split(".")[0].encode() for name in top]
+    lines = source.replace(b"\\\r\n", b" ").replace(b"\\\n", b" ").splitlines()
+    return any(b"import" in line and any(name in line for name in own) for line in lines)
+
+
+def _moved_up(code: types.CodeType) -> types.CodeType:
+    """The same code, one line further up: the lines of a code object count from its first."""
+    constants = tuple(_moved_up(one) if isinstance(one, types.CodeType) else one for one in code.co_consts)
+    return code.replace(co_firstlineno=code.co_firstlineno - 1, co_consts=constants)

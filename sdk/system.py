@@ -63,11 +63,18 @@ class System:
         # transientUnique: not the process-wide singleton; logDefs=False: the process's logging stays as it is.
         self._system = thespian.actors.ActorSystem(_SIMPLE, logDefs=False, transientUnique=True)
         self._base: Any = self._system._systemBase
+        self._guard = self._authority()
         self._entry: thespian.actors.ActorAddress | None = None
         self._instance: Actor | None = None
 
     @classmethod
     def load(cls, bundle: bytes, entry: str, verify: Verify) -> System:
+        """A new system with a bundle's actor in it: see `open`."""
+        system = cls()
+        system.open(bundle, entry, verify)
+        return system
+
+    def open(self, bundle: bytes, entry: str, verify: Verify) -> None:
         """Load a bundle through Thespian's `loadActorSource` and create its entry actor under the active binding.
 
         `entry` is `module:Class` from the verified claims. Raises `LoadError`; what `verify` raises passes as it is.
@@ -75,15 +82,13 @@ class System:
         module, colon, name = entry.partition(":")
         if not (module and colon and name.isidentifier()):
             raise LoadError(f"the entry is {entry!r}, expected module:Class")
-        system = cls()
         before = builtins.__import__
         try:
-            system._create(f"{module}.{name}", system._load_source(bundle, verify))
+            self._create(f"{module}.{name}", self._load_source(bundle, verify))
         finally:
             # The bundle's imports of its own modules are rewritten when they are compiled; the replaced __import__ is
             # for computed names only, and would make every later import of this process look into the bundle first.
             builtins.__import__ = before
-        return system
 
     @classmethod
     def of(cls, actor_class: type[thespian.actors.Actor]) -> System:
@@ -92,11 +97,14 @@ class System:
         system._create(actor_class, None)
         return system
 
-    def _load_source(self, bundle: bytes, verify: Verify) -> str:
+    def _authority(self) -> _Guard:
         address = self._system.createActor(_Guard)
-        guard = typing.cast(_Guard, self._base.actorRegistry[address.actorAddressString].instance)
-        guard.verify = verify
         self._system.tell(address, _Guard)
+        return typing.cast(_Guard, self._base.actorRegistry[address.actorAddressString].instance)
+
+    def _load_source(self, bundle: bytes, verify: Verify) -> str:
+        guard = self._guard
+        guard.verify = verify
         label: str = self._system.loadActorSource(io.BytesIO(bundle))
         if guard.refusal is not None:
             raise guard.refusal
@@ -138,6 +146,12 @@ class System:
         """Queue a message for the entry actor; `pump` delivers it."""
         self._base.actor_send(sender, self._entry, message)
 
+    def unload(self) -> None:
+        """Forget the bundle's source and modules, after `stop`."""
+        for label in list(self._base._sources):
+            self._base.unloadActorSource(label)
+            source_lines.forget()
+
     @property
     def instance(self) -> Actor:
         """What answers operations: the entry actor, or the mailbox of one that was written against plain Thespian."""
@@ -165,6 +179,8 @@ class System:
         base = self._base
         if base._wakeUps:
             base._realizeWakeups()
+        elif not base._pendingSends:
+            return 0
         delivered = 0
         while delivered < limit and base._pendingSends:
             base._runSingleSend(base._pendingSends.pop(0))
@@ -175,10 +191,10 @@ class System:
 
     def next_wakeup(self) -> float | None:
         """Seconds until `pump` has something to do: 0.0 for now, None for not before the next call."""
-        if self._base._pendingSends:
+        base = self._base
+        if base._pendingSends:
             return 0.0
-        timer = self._base._next_wakeup()
-        return None if timer is None else float(timer.view().remainingSeconds())
+        return float(base._next_wakeup().view().remainingSeconds()) if base._wakeUps else None
 
     def hasten(self, seconds: float) -> None:
         """Bring every wake-up nearer by this many seconds: how a test lets time pass."""

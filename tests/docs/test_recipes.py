@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib.util
+import os
+import signal
 import sys
 import time
 from collections.abc import Mapping
@@ -97,6 +100,11 @@ async def call(enclave: Any) -> Any:
     kitchen.add("heartbeat", "heartbeat:Heartbeat", recipe("heartbeat"), {"clock": ("every",)}, "count", "beat")
     kitchen.add("publisher", "news:Publisher", recipe("news"), {"intercom": ("publish",)}, "publish")
     kitchen.add("reader", "news:Reader", recipe("news"), {"intercom": ("subscribe",)}, "newest")
+    kitchen.add("thermometer", "last:Thermometer", recipe("last"), {"intercom": ("publish",)}, "measure")
+    kitchen.add("display", "last:Display", recipe("last"), {"intercom": ("subscribe",)}, "shown")
+    kitchen.add("worker", "fleet:Worker", recipe("fleet"), {}, "work")
+    asks = {"worker": ("status",), "intercom": ("request_all",)}
+    kitchen.add("foreman", "fleet:Foreman", recipe("fleet"), asks, "total")
     kitchen.add("vault", "vault:Vault", recipe("vault"), {}, "pay")
     kitchen.add("agent", "agent:Agent", {"agent.py": AGENT}, {"vault": ("pay",)}, "pay")
     kitchen.add(
@@ -110,11 +118,12 @@ async def call(enclave: Any) -> Any:
     kitchen.add("sums", "sums:Sums", recipe("sums"), {}, "add", "total")
     shop = recipe("typed") | {"prices_stubs.py": stubs}
     kitchen.add("shop", "typed:Shop", shop, {"prices": ("get", "put")}, "double")
-    topics = "{news: {publish: [publisher], subscribe: [reader]}}"
+    temperature = "{publish: [thermometer], subscribe: [display], retain: true}"
+    topics = f"{{news: {{publish: [publisher], subscribe: [reader]}}, temperature: {temperature}}}"
     return await kitchen.serve(f"  kvp: {{}}\n  clock: {{}}\n  crypto: {{}}\n  intercom: {{topics: {topics}}}")
 
 
-async def test_every_recipe_of_the_authors_page_works(call: Any) -> None:
+async def test_every_recipe_of_the_authors_page_works(call: Any, enclave: Any) -> None:
     assert await call("once", "claim", "j") is True
     assert await call("once", "claim", "j") is False
 
@@ -136,6 +145,18 @@ async def test_every_recipe_of_the_authors_page_works(call: Any) -> None:
     while not (heard := await call("reader", "newest")):
         pass
     assert heard == ["hello"]
+
+    await call("thermometer", "measure", 20.5)
+    assert await call("display", "shown") == 20.5
+    display = enclave.host.supervisors["display"]
+    os.kill(display.pids[0], signal.SIGKILL)
+    while display.restarts == 0:
+        await asyncio.sleep(0.005)
+    assert await call("display", "shown") == 20.5
+
+    for _ in range(5):
+        await call("worker", "work")
+    assert await call("foreman", "total") == {"done": 5, "silent": 0}
 
     assert await call("vault", "pay", 100) == "paid 100 for parent"
     assert await call("agent", "pay", 100) == "paid 100 for agent"

@@ -49,6 +49,8 @@ def test_every_command_of_the_main_path_has_its_section() -> None:
         "sim",
         "push",
         "takeover",
+        "tenancy, ticket and backup",
+        "network",
         "call",
         "status",
         "logs",
