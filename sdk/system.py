@@ -146,12 +146,6 @@ class System:
         """Queue a message for the entry actor; `pump` delivers it."""
         self._base.actor_send(sender, self._entry, message)
 
-    def unload(self) -> None:
-        """Forget the bundle's source and modules, after `stop`."""
-        for label in list(self._base._sources):
-            self._base.unloadActorSource(label)
-            source_lines.forget()
-
     @property
     def instance(self) -> Actor:
         """What answers operations: the entry actor, or the mailbox of one that was written against plain Thespian."""
