@@ -206,7 +206,7 @@ class ActorSupervisor:
     def narrow(self, links: Sequence[Link]) -> None:
         """Take from its replicas, which drain, what the running manifest's links of this actor no longer grant."""
         for replica in self._replicas.values():
-            replica.port.links = narrowed(self.plan.links, links)
+            replica.port.links = narrowed(replica.port.links, links)
 
     async def _start_one(self, number: int, *, opened: bool = False) -> None:
         plan = self.plan

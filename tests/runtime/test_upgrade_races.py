@@ -104,10 +104,10 @@ async def test_a_replica_that_drains_speaks_as_its_own_revision_and_opens_nothin
     enclave.bundle("echo", echo_source, "Echo")
     first = await enclave.push(enclave.manifest(links=ECHO_LINK))
     measurement = enclave.host.measurement
-    old = ("echo", enclave.host.bundle_digest("echo"))
+    old = ("echo", enclave.host.revisions.bundle_digest("echo"))
     enclave.bundle("echo", echo_source + "# another\n", "Echo", version="0.2.0")
     second = await enclave.push(enclave.manifest(revision=2, links=ECHO_LINK, versions={"echo": "0.2.0"}))
-    new = ("echo", enclave.host.bundle_digest("echo"))
+    new = ("echo", enclave.host.revisions.bundle_digest("echo"))
     assert measurement.manifest_for(*new) == second.manifest_digest
     assert measurement.manifest_for(*old) == first.manifest_digest
     sealed = seal(
@@ -184,8 +184,8 @@ async def test_an_actor_that_ends_for_good_while_its_revision_starts_refuses_tha
     versions = {"base": "0.2.0", "top": "0.2.0"}
     manifest = enclave.manifest(revision=2, links=TOP_LINKS, actors=ESCALATES, versions=versions)
     pushing = asyncio.ensure_future(enclave.push(manifest))
-    await until(lambda: "base" in enclave.host._starting and enclave.host._starting["base"].pids)
-    starting = enclave.host._starting["base"]
+    await until(lambda: "base" in enclave.host.revisions.starting and enclave.host.revisions.starting["base"].pids)
+    starting = enclave.host.revisions.starting["base"]
     os.kill(starting.pids[0], signal.SIGKILL)  # it was ready; the one that calls it still starts
     with pytest.raises(CallError, match="base") as refused:
         await pushing
@@ -194,3 +194,37 @@ async def test_an_actor_that_ends_for_good_while_its_revision_starts_refuses_tha
     assert enclave.host.tracker.phase.value == "ready"
     assert enclave.host.failure is None
     assert await enclave.call("base", "work") == "one"
+
+
+FRONT = """
+import time
+from tea.sdk import Actor, operation
+
+class Front(Actor):
+    @operation
+    def through(self, seconds: float) -> object:
+        time.sleep(seconds)
+        return self.echo.echo("through")
+"""
+FRONT_LINKS = """
+  - {from: parent, to: front, operations: [through]}
+  - {from: front, to: echo, operations: [echo]}
+"""
+
+
+async def test_a_replica_that_outlived_an_upgrade_keeps_its_links_while_it_drains_in_the_next(
+    enclave: Enclave, echo_source: str
+) -> None:
+    asks = {"echo": ("echo",)}
+    enclave.bundle("echo", echo_source, "Echo")
+    enclave.bundle("front", FRONT, "Front", capabilities=asks)
+    await enclave.push(enclave.manifest(links=FRONT_LINKS))
+    enclave.bundle("echo", echo_source, "Echo", version="0.2.0")
+    await enclave.push(enclave.manifest(revision=2, links=FRONT_LINKS, versions={"echo": "0.2.0"}))
+    waiting = asyncio.ensure_future(enclave.call("front", "through", 1.0))
+    while not enclave.host.router.in_flight:
+        await asyncio.sleep(0.005)
+    enclave.bundle("front", FRONT, "Front", version="0.2.0", capabilities=asks)
+    versions = {"echo": "0.2.0", "front": "0.2.0"}
+    await enclave.push(enclave.manifest(revision=3, links=FRONT_LINKS, versions=versions))
+    assert await waiting == "through"
