@@ -18,7 +18,7 @@ from tea.trust.attestation import verify_document
 from tea.trust.handover import Tenancy, tenancy_of, verify_evidence
 from tea.trust.handover_messages import HolderBody
 from tea.trust.manifest import Manifest
-from tea.trust.policy import Policy
+from tea.trust.policy import Accepts
 from tea.trust.roots import Roots, aws_roots
 from tea.trust.statement import Kind, verify_statement
 
@@ -69,7 +69,7 @@ def nonce_of(text: str | None) -> bytes:
 
 
 def find_tenancy(
-    rules: Policy, network: str, enclave: str | None, document: Path | None = None, nonce: str | None = None
+    rules: Accepts, network: str, enclave: str | None, document: Path | None = None, nonce: str | None = None
 ) -> Found:
     """What an enclave that the policy accepts is to its slot, by fresh evidence. Raises `TrustError`, `CallError`."""
     if (document is None) != (nonce is None):
@@ -90,7 +90,7 @@ def find_tenancy(
     return Found(tenancy_of(genuine, said, body), said.manifest, genuine.module_id)
 
 
-def find_running(network: str, enclave: str | None, approvers: Approvers, rules: Policy | None) -> Running:
+def find_running(network: str, enclave: str | None, approvers: Approvers, rules: Accepts | None) -> Running:
     """The manifest that runs in an enclave: attested over a fresh nonce, and approved from `approvers` on.
 
     Without a policy the image is not judged. Raises `TrustError`, `CallError`, `Refusal`.

@@ -6,9 +6,12 @@ May not: print a private key, or overwrite one. Rule: docs/architecture.md, "tea
 from __future__ import annotations
 
 import os
+import re
 import stat
 from pathlib import Path
 from typing import Final
+
+import typer
 
 from tea.trust.keys import PrivateKey, PublicKey
 
@@ -21,11 +24,20 @@ DEVELOPMENT: Final = "dev"
 PRIVATE, PUBLIC = ".pem", ".pub"
 MAX_KEY_FILE: Final = 64 << 10
 _OTHERS: Final = 0o077
+_NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,63}")
 
 
 def key_folder() -> Path:
     """Where keys lie: `keys` below the registry's folder."""
     return default_registry().folder / "keys"
+
+
+def require_key_name(name: str) -> None:
+    """Raise `BadParameter` unless a key's file can have this name."""
+    if not _NAME.fullmatch(name):
+        raise typer.BadParameter(
+            f"found {name[:80]!r}, expected letters, digits, - and _, at most 64", param_hint="NAME"
+        )
 
 
 def write_key(name: str, key: PrivateKey, folder: Path, password: bytes | None = None) -> tuple[Path, Path]:

@@ -43,24 +43,24 @@ class _Wire(msgspec.Struct, array_like=True, frozen=True):
 _decoder: Final = msgspec.msgpack.Decoder(_Wire)
 
 
-@functools.lru_cache(maxsize=1024)
-def encode_context(context: Context) -> bytes:
-    """The bytes to put in front of a body. The last 1024 distinct contexts are remembered: a router has few.
+@functools.lru_cache(maxsize=4096)
+def encode_context(caller: str, chain: tuple[str, ...] = ()) -> bytes:
+    """The bytes to put in front of a body. The last 4096 distinct contexts are remembered: a router has few.
 
     Raises `CallError(EXHAUSTED)` when the chain has more than `MAX_CHAIN` callers, and `ValueError` on an empty name
     or one over `MAX_NAME` bytes, which no router has (names were checked when the manifest was read).
     """
-    if len(context.chain) > MAX_CHAIN:
+    if len(chain) > MAX_CHAIN:
         raise CallError(
             Code.EXHAUSTED,
-            f"{len(context.chain)} callers stand behind this call, at most {MAX_CHAIN} may: do the actors call each "
+            f"{len(chain)} callers stand behind this call, at most {MAX_CHAIN} may: do the actors call each "
             "other in a circle?",
             limit=MAX_CHAIN,
         )
-    for name in (context.caller, *context.chain):
+    for name in (caller, *chain):
         if not 0 < len(name.encode()) <= MAX_NAME:
             raise ValueError(f"a name in a context has 1 to {MAX_NAME} bytes, not {len(name.encode())}")
-    encoded = msgspec.msgpack.encode(_Wire(context.caller, context.chain))
+    encoded = msgspec.msgpack.encode(_Wire(caller, chain))
     return _LENGTH.pack(len(encoded)) + encoded
 
 

@@ -33,6 +33,8 @@ MAX_SHARE: Final = 1024
 class _Offer(NamedTuple):
     """A restore whose backup comes in."""
 
+    envelope: bytes
+    """Its ticket, with the signatures."""
     ticket: Ticket
     shares: tuple[bytes, ...]
     size: int
@@ -135,7 +137,7 @@ class BackupService:
             raise CallError(Code.INVALID, f"a backup has 1 to {MAX_BACKUP} bytes, not {size}")
         if not 1 <= len(shares) <= MAX_KEEPERS or max(map(len, shares)) > MAX_SHARE:
             raise CallError(Code.INVALID, f"a restore takes 1 to {MAX_KEEPERS} shares of at most {MAX_SHARE} bytes")
-        self._offer = _Offer(verified, shares, size, bytearray())
+        self._offer = _Offer(ticket, verified, shares, size, bytearray())
 
     def take(self, index: int, data: bytes) -> None:
         """See `Control.restore_piece`."""
@@ -156,6 +158,8 @@ class BackupService:
         if offer is None or len(offer.data) < offer.size:
             raise CallError(Code.CONFLICT, "no backup came in whole: offer its ticket and shares, then all its pieces")
         try:
+            # Once more: since the offer the approvers may be others, or a copy may have come in.
+            part.require_restorable(offer.envelope)
             state = await asyncio.to_thread(self._opened, offer)
             await part.restored(offer.ticket, state)
         except (TrustError, ValueError) as error:

@@ -256,7 +256,7 @@ class HostContinuity:
     def policy(self) -> Policy:
         slot = self._held.tenure.slot
         try:
-            return self._host.policy_for(slot)
+            return self._host.slots.policy_for(slot)
         except LookupError:
             raise CallError(Code.CONFLICT, f"the running manifest has no slot {slot} any more") from None
 

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from tea.protocol.channels import Adapter, AdapterFeed, Channel, Facade, Logs, Peers, PeersInbox, Release
+from tea.protocol.channels import Adapter, Channel, Logs, Peers, Release
 from tea.protocol.errors import CallError, Code
 from tea.protocol.transport.endpoint import Endpoint
 from tea.providers.base import Answer, Attester, Call, ParentLink
 
+from .provider_set import provider_class
 from .requests import request
 
 if TYPE_CHECKING:
@@ -28,7 +29,6 @@ PARENT_SIDE: Final[dict[int, type]] = {
     Channel.LOGS: Logs,
     Channel.RELEASE: Release,
 }
-ENCLAVE_SIDE: Final[tuple[type, ...]] = (AdapterFeed, PeersInbox, Facade)
 
 
 class HostParentLink:
@@ -89,11 +89,11 @@ class LentServices:
 
     @property
     def members(self) -> Mapping[str, Mapping[str, str]]:
-        return self._host.members
+        return self._host.slots.members
 
     @property
     def own_slot(self) -> str | None:
-        return self._host.own_slot
+        return self._host.slots.own
 
     @property
     def attester(self) -> Attester:
@@ -105,8 +105,7 @@ class LentServices:
 
     def provider(self, name: str) -> Any:
         running = self._host.providers
-        mine = self._host.provider_requires(self._name)
-        if name not in mine:
+        if name not in provider_class(self._name).requires:
             raise LookupError(f"provider {self._name} does not declare that it requires {name}")
         return running.get(name)
 
@@ -141,7 +140,7 @@ class LentServices:
         return await request(self._host, call, actor, operation, body, timeout=timeout, replica=replica, every=every)
 
     def is_starting(self, actor: str, replica: int) -> bool:
-        return self._host.is_starting(actor, replica)
+        return self._host.revisions.is_starting(actor, replica)
 
     def takes_messages(self, actor: str, replica: int) -> bool:
         group = self._host.router.groups.get(actor)
@@ -151,7 +150,7 @@ class LentServices:
         return tuple(self._host.router.groups)
 
     def environment_of(self, actor: str, replica: int | None = None) -> Mapping[str, str]:
-        return self._host.environment_of(actor, replica)
+        return self._host.revisions.environment_of(actor, replica)
 
     def spawn(self, task: Awaitable[None]) -> None:
         async def run() -> None:
@@ -170,7 +169,7 @@ class LentServices:
         return await self._host.threads.run(function, *args)
 
     def digest_of(self, actor: str) -> bytes:
-        return self._host.bundle_digest(actor)
+        return self._host.revisions.bundle_digest(actor)
 
     @property
     def manifest_digest(self) -> bytes:
@@ -178,7 +177,7 @@ class LentServices:
         return identity.manifest if identity is not None else bytes(48)
 
     def policy_for(self, slot: str) -> Any:
-        return self._host.policy_for(slot)
+        return self._host.slots.policy_for(slot)
 
     def end(self) -> None:
         """The provider stopped: its background tasks end."""

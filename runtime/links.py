@@ -39,7 +39,8 @@ class Grant:
         """What the worker is told of it.
 
         `declared` has each started actor's operations. Of a target that is not started yet (actors that call each other
-        in a circle) the caller knows names only, and its arguments are positional.
+        in a circle) the caller knows names only, and its arguments are positional; what it needs for a sticky link it
+        is told when the circle is up.
         """
         if self.provider is not None:
             descriptions = tuple(operation.description for operation in self.typed)

@@ -217,7 +217,7 @@ async def load(host: Host, offer: SettingsOffer, bundles: Mapping[bytes, bytes])
     await host.zygote.require(manifest.sandbox == "require")
     host.step(f"manifest {manifest.deployment} revision {manifest.revision} is approved")
 
-    issuers = {issuer.key.key_id: issuer for issuer in manifest.issuers.values()}
+    issuers = manifest.issuers_by_key()
     verified: dict[str, Bundle] = {}
     raw: dict[str, bytes] = {}
     for name, spec in manifest.actors.items():

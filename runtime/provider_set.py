@@ -193,3 +193,13 @@ class ProviderSet:
     def get(self, name: str) -> AnyProvider:
         """A running provider. Raises `LookupError`."""
         return self.running[name].provider
+
+    def replica_serves(self, actor: str, replica: int) -> None:
+        """Tell all that a replica takes calls from now on."""
+        for running in list(self.running.values()):
+            running.provider.replica_serves(actor, replica)
+
+    async def replica_gone(self, actor: str, replica: int) -> None:
+        """Tell all that a replica has ended."""
+        for running in list(self.running.values()):
+            await running.provider.replica_gone(actor, replica)

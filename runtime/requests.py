@@ -37,7 +37,7 @@ async def request(
     """See `tea.providers.base.Services.request_actor`."""
     if host.router.frozen:
         raise CallError(Code.UNAVAILABLE, host.router.closed)
-    port = host.port_of(call.caller, call.replica)
+    port = host.revisions.port_of(call.caller, call.replica)
     if port is None:
         raise CallError(Code.UNAVAILABLE, f"{call.caller}#{call.replica} does not run any more")
     _require_link(port, call, actor, operation)

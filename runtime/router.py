@@ -10,10 +10,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
-from tea.protocol.context import Context, encode_context
+from tea.protocol.context import encode_context
 from tea.protocol.errors import CallError, Code
 from tea.protocol.frame import Frame, Kind
 from tea.protocol.sticky import NO_KEY
@@ -32,11 +31,6 @@ if TYPE_CHECKING:
 NOT_READY: Final = "the host is not ready: ask its status for the phase"
 _CALL: Final = Kind.CALL
 _REPLY: Final = Kind.REPLY
-
-
-@lru_cache(maxsize=4096)
-def _context(caller: str, chain: tuple[str, ...]) -> bytes:
-    return encode_context(Context(caller, chain))
 
 
 @dataclass
@@ -332,7 +326,7 @@ class Router:
                 cancellation.timed.add(port)
                 if not cancellation.sweeping:
                     cancellation.sweep_later()
-        port.deliver(kind, number, given, deadline, _context(caller, chain) + body)
+        port.deliver(kind, number, given, deadline, encode_context(caller, chain) + body)
 
     def answer_from(self, port: WorkerPort, frame: Frame) -> None:
         """One REPLY or ERROR from a worker."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import collections
 import random
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -186,6 +186,13 @@ class ActorSupervisor:
         for port in self.group.ports:
             return {description.name: description for description in port.descriptions}
         return {}
+
+    def describe(self, declared: Mapping[str, Mapping[str, OperationDescription]], layer: Sequence[str]) -> None:
+        """Tell its replicas what those actors take that started with them: calls on sticky links go by it."""
+        for replica in self._replicas.values():
+            for grant in replica.port.links.values():
+                if grant.sticky and grant.target in layer:
+                    replica.port.describe(grant.describe(declared))
 
     def serve(self) -> None:
         """Open the replicas that are up for calls."""

@@ -16,6 +16,7 @@ import msgspec
 from tea.protocol.errors import CallError, Code
 from tea.protocol.frame import HEADER, Flag, Frame, FrameDecoder, FrameError, Kind, encode_frame
 from tea.protocol.operations import OperationDescription
+from tea.sdk.binding import LinkDescription
 
 from .declared import undeclarable
 from .in_flight import Pending, UnderWay
@@ -249,6 +250,10 @@ class WorkerPort(asyncio.Protocol):
         for start in range(0, len(bundle), CHUNK):
             more = Flag.MORE if start + CHUNK < len(bundle) else Flag.NONE
             self.send(Frame(Kind.HELLO, more, body=bundle[start : start + CHUNK]))
+
+    def describe(self, link: LinkDescription) -> None:
+        """Tell the worker of a link's operations, which it was not told with its welcome."""
+        self.send(Frame(Kind.HELLO, link=link.number, body=msgspec.msgpack.encode(link.operations)))
 
     def send(self, frame: Frame) -> None:
         """Write a frame; nothing happens when the worker is gone (its calls are answered by `port_lost`)."""

@@ -96,6 +96,14 @@ def describe_exit(status: int, cpu: float = 0.0, cpu_limit: int = 0) -> str:
     return f"ended by {name}{hint.get(name, '')}"
 
 
+def _abandon(task: asyncio.Task[tuple[Process, socket.socket]]) -> None:
+    """End a worker that was forked when nobody waited for it any more."""
+    if not task.cancelled() and task.exception() is None:
+        process, connection = task.result()
+        connection.close()
+        process.kill()
+
+
 class Zygote:
     """Starts the zygote process on first use, and again when it died."""
 
@@ -113,6 +121,7 @@ class Zygote:
         self._process: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
         self._lock = asyncio.Lock()
+        self._forking: set[asyncio.Task[tuple[Process, socket.socket]]] = set()
         self._token = 0
         self._uid = 0
         self._cgroups: Cgroups | None = None
@@ -149,24 +158,25 @@ class Zygote:
     ) -> tuple[Process, socket.socket]:
         """Fork a worker and wait until it is closed in; its process and the host's end of its socketpair.
 
-        Raises `SpawnError`.
+        Raises `SpawnError`. Whoever gives up meanwhile leaves nothing behind: the worker is ended.
         """
         if profile is not Profile.PYTHON and self._beside is None:
             # Started with the first such worker: the compiler stays out of the memory of all the others.
             if self._compiled is None:
                 self._compiled = Zygote(self._loop, beside=self)
             return await self._compiled.spawn(name, memory_bytes=memory_bytes, cpu_seconds=cpu_seconds, profile=profile)
-        request = Spawn(0, name, None, memory_bytes, cpu_seconds, profile)
-        async with self._lock:
-            try:
-                process, connection = await self._spawn(request)
-            except (OSError, EOFError):
-                # The zygote died between two requests: one new zygote, one more try.
-                self._discard()
-                try:
-                    process, connection = await self._spawn(request)
-                except (OSError, EOFError) as error:
-                    raise SpawnError(f"the zygote died twice while it forked {name}: {error}") from error
+        # A task of its own: the answer to a request that was sent is read, or the next request would read it.
+        task = self._loop.create_task(self._fork(Spawn(0, name, None, memory_bytes, cpu_seconds, profile)))
+        self._forking.add(task)
+        task.add_done_callback(self._forking.discard)
+        try:
+            await asyncio.wait({task})
+        except asyncio.CancelledError:
+            task.add_done_callback(_abandon)
+            raise
+        if task.cancelled():
+            raise SpawnError("the zygote was stopped")
+        process, connection = task.result()
         try:
             await self._born(name, process, connection)
         except BaseException:
@@ -174,6 +184,18 @@ class Zygote:
             connection.close()
             raise
         return process, connection
+
+    async def _fork(self, request: Spawn) -> tuple[Process, socket.socket]:
+        async with self._lock:
+            try:
+                return await self._spawn(request)
+            except (OSError, EOFError):
+                # The zygote died between two requests: one new zygote, one more try.
+                self._discard()
+                try:
+                    return await self._spawn(request)
+                except (OSError, EOFError) as error:
+                    raise SpawnError(f"the zygote died twice while it forked {request.name}: {error}") from error
 
     async def _spawn(self, request: Spawn) -> tuple[Process, socket.socket]:
         control = await self._ensure()
@@ -268,6 +290,9 @@ class Zygote:
             except (EOFError, TimeoutError, msgspec.DecodeError) as error:
                 self._discard()
                 raise SpawnError(f"the zygote did not start: {error or 'no word in time'}") from error
+            except BaseException:
+                self._discard()  # else its first word would be read as the answer to a request
+                raise
             self.report = awake.report.with_finding(cgroup_finding)
             self._on_report(self.report)
         return self._control
@@ -315,6 +340,8 @@ class Zygote:
         """End it. Its workers live on until they are drained or killed."""
         if self._compiled is not None:
             self._compiled.stop()
+        for task in self._forking:
+            task.cancel()
         self._discard()
         if self._cgroups is not None and self._beside is None:
             self._cgroups.close()

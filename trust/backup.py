@@ -20,7 +20,7 @@ from .attestation import parse_document, verify_document
 from .continuity import ContinuityCode, ContinuityError, Ticket
 from .handover import Random
 from .handover_messages import MAX_STATE, Message
-from .policy import Policy
+from .policy import Accepts
 from .recovery import MAX_KEEPERS
 from .sealing import SealError, SealingKey, seal
 from .statement import Kind, verify_statement
@@ -150,7 +150,7 @@ class BackupBody(Message):
     digest: bytes
 
 
-def verify_origin(backup: Backup, document: bytes, statement: bytes, policy: Policy) -> None:
+def verify_origin(backup: Backup, document: bytes, statement: bytes, policy: Accepts) -> None:
     """Raise `TrustError` unless an enclave that `policy` accepts made this backup, as of the document's own time."""
     at = parse_document(document).timestamp
     genuine = verify_document(document, roots=policy.roots(), at=at)
@@ -171,7 +171,7 @@ def pass_share(
     enclave_key: bytes,
     manifest: bytes,
     origin: tuple[bytes, bytes],
-    policy: Policy,
+    policy: Accepts,
 ) -> bytes:
     """A keeper's share, sealed anew to the enclave that is to restore: the keeper's own machine does this.
 

@@ -126,7 +126,7 @@ SERVING: Final = frozenset({Role.ACTIVE})
 class Tenure:
     """One enclave's role for one slot, and the term it knows. Steps out of the table are refused."""
 
-    __slots__ = ("deployment", "role", "slot", "term")
+    __slots__ = ("deployment", "role", "slot", "term", "yielded")
 
     def __init__(self, deployment: str, slot: str) -> None:
         self.deployment: Final = deployment
@@ -134,6 +134,8 @@ class Tenure:
         self.role = Role.EMPTY
         self.term = 0
         """As ACTIVE, HANDING or RETIRED: its own. As STANDBY: that of its copy."""
+        self.yielded = 0
+        """The highest term that it retired for: another's, so that no ticket of this or an older term wakes it."""
 
     @property
     def serves(self) -> bool:
@@ -152,7 +154,7 @@ class Tenure:
             raise ContinuityError(
                 ContinuityCode.STATE, f"an enclave that is {self.role} for slot {self.slot} takes no step {step}"
             )
-        least = self.term + (step not in _COPIES)
+        least = self.term if step in _COPIES else max(self.term, self.yielded) + 1
         if term is not None and not least <= term < MAX_TERM:
             raise ContinuityError(
                 ContinuityCode.TERM, f"the term is {term}, expected at least {least} for slot {self.slot}"
@@ -180,7 +182,12 @@ class Tenure:
         _require_for(ticket, self)
         if ticket.term <= self.term or hmac.compare_digest(ticket.holder, holder):
             raise ContinuityError(ContinuityCode.TERM, f"the ticket is for term {ticket.term}, and fences nothing here")
-        self.step(Step.FENCED)
+        self.retire(Step.FENCED, ticket.term)
+
+    def retire(self, step: Step, term: int) -> None:
+        """Stop to be the holder, by COMMIT or FENCED, for another whose term is `term`. Raises `ContinuityError`."""
+        self.step(step)
+        self.yielded = term
 
 
 def _require_for(ticket: Ticket, tenure: Tenure) -> None:

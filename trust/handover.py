@@ -20,7 +20,7 @@ from .continuity import ContinuityCode, ContinuityError, Role, Tenure
 from .errors import TrustError
 from .handover_messages import NONCE_BYTES, HolderBody, Message
 from .manifest import Manifest
-from .policy import Policy
+from .policy import Accepts, Policy
 from .statement import Kind, Statement, verify_statement
 
 _NO_NONCE: Final = bytes(NONCE_BYTES)
@@ -70,7 +70,7 @@ def holder_body(tenure: Tenure, *, nonce: bytes = _NO_NONCE, hello: bytes = _NO_
 
 
 def verify_tenancy(
-    document: bytes, statement: bytes, policy: Policy, *, nonce: bytes, now_ms: int, cache: ChainCache | None = None
+    document: bytes, statement: bytes, policy: Accepts, *, nonce: bytes, now_ms: int, cache: ChainCache | None = None
 ) -> Tenancy:
     """Who holds a slot, for a third party that asked with `nonce`; a `Fence` remembers it. Raises `TrustError`."""
     genuine, said, body = verify_evidence(document, statement, policy, Kind.ATTEST, HolderBody, nonce, now_ms, cache)
@@ -129,7 +129,7 @@ def _binding(manifest: Manifest, slot: str) -> dict[int, tuple[bytes, ...]]:
 def verify_evidence(
     document: bytes,
     statement: bytes,
-    policy: Policy,
+    policy: Accepts,
     kind: Kind,
     body: type[M],
     nonce: bytes,

@@ -169,7 +169,7 @@ class HolderSide:
         if not hmac.compare_digest(proof, proof_of(self._keys.prepared, self._transcript)):
             raise ContinuityError(ContinuityCode.PROOF, "this does not come from the receiver of this handover")
         if self._tenure.role is Role.HANDING:
-            self._tenure.step(Step.COMMIT)
+            self._tenure.retire(Step.COMMIT, self._term)
             self._committed = True
             self._pieces.clear()
         elif not (self._committed and self._tenure.role is Role.RETIRED):

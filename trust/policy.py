@@ -1,4 +1,4 @@
-"""The door to policies: a relying party's YAML in, a checked `Policy` out; with the combinations of policies.
+"""The door to policies: a relying party's YAML in, a checked `Policy` out, or a checked combination of policies.
 
 May not: accept a key that it does not know, or a value that it has to guess.
 Rule: docs/architecture.md, "Policies"; the checks themselves stand in `policy_rule.py`.
@@ -7,20 +7,21 @@ Rule: docs/architecture.md, "Policies"; the checks themselves stand in `policy_r
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from typing import Final
+from collections.abc import Callable, Mapping
+from typing import Final, TypeVar
 
 from . import names, pcr
 from .manifest_error import ManifestCode, ManifestError
 from .manifest_yaml import read_yaml
 from .policy_codes import DEFAULT_SKEW_MS, PolicyCode, PolicyError
-from .policy_combination import AllOf, AnyOf, NoneOf, Rule, all_of, any_of, none_of
+from .policy_combination import MAX_POLICIES, Accepts, AllOf, AnyOf, NoneOf, Rule, all_of, any_of, none_of
 from .policy_rule import VERSION, Member, Policy, dump_yaml
 from .roots import Roots, aws_roots
 from .schema import Field
 
 __all__ = [
     "DEFAULT_SKEW_MS",
+    "Accepts",
     "AllOf",
     "AnyOf",
     "Member",
@@ -33,6 +34,7 @@ __all__ = [
     "any_of",
     "none_of",
     "parse_policy",
+    "parse_rule",
     "policy_from_mapping",
 ]
 
@@ -54,6 +56,7 @@ _OPTIONAL: Final = (
     "instance_id",
     "members",
 )
+_COMBINATIONS: Final = ("all", "any", "not")
 _INDEX: Final = re.compile(r"[0-9]|[12][0-9]|3[01]")
 _PCR: Final = re.compile(r"[0-9a-f]{96}")
 _PCR_MEND: Final = "96 hex digits in small letters"
@@ -69,13 +72,17 @@ _CODES: Final = {
 """What the reader of YAML and schemas refuses, in a policy's words; all else is a VALUE."""
 
 
+def parse_rule(text: str, filename: str = "policy") -> Accepts:
+    """What a policy's file accepts: a policy, or `all` or `any` of policies.
+
+    Raises `PolicyError`, whose sentence names file, line, key and the mend.
+    """
+    return _read(text, filename, _rule)
+
+
 def parse_policy(text: str, filename: str = "policy") -> Policy:
-    """The policy in a YAML text. Raises `PolicyError`, whose sentence names file, line, key and the mend."""
-    try:
-        return _policy(Field(read_yaml(text, filename), "", filename))
-    except ManifestError as error:
-        code = _CODES.get(ManifestCode(error.code), PolicyCode.VALUE)
-        raise PolicyError(code, error.sentence) from None
+    """The policy in a YAML text that holds one by itself, for who needs its `members`. Raises as `parse_rule` does."""
+    return _read(text, filename, _policy_alone)
 
 
 def policy_from_mapping(mapping: Mapping[str, object], name: str = "policy") -> Policy:
@@ -83,13 +90,118 @@ def policy_from_mapping(mapping: Mapping[str, object], name: str = "policy") -> 
     return parse_policy(dump_yaml(mapping), name)
 
 
-def _policy(root: Field) -> Policy:
-    fields = root.mapping(("tea",), _OPTIONAL)
-    if fields["tea"].node.value != VERSION:
-        found = fields["tea"].found()
-        raise _refuse(fields["tea"], PolicyCode.VERSION, found, VERSION, "this program reads no other version")
+_T = TypeVar("_T")
+
+
+def _read(text: str, filename: str, read: Callable[[Field], _T]) -> _T:
     try:
-        return Policy(
+        root = Field(read_yaml(text, filename), "", filename)
+        _require_version(root)
+        return read(root)
+    except ManifestError as error:
+        code = _CODES.get(ManifestCode(error.code), PolicyCode.VALUE)
+        raise PolicyError(code, error.sentence) from None
+
+
+def _require_version(root: Field) -> None:
+    if not isinstance(root.node.value, Mapping):
+        raise root.wrong_type("a mapping that begins with `tea: policy/1`", "write `key: value` lines")
+    version = root.node.value.get("tea")
+    if version is None:
+        raise root.refuse(ManifestCode.MISSING_KEY, "no key 'tea'", "it", f"add `tea: {VERSION}`")
+    if version.value != VERSION:
+        field = root.child("tea", version)
+        raise _refuse(field, PolicyCode.VERSION, field.found(), VERSION, "this program reads no other version")
+
+
+def _policy_alone(root: Field) -> Policy:
+    if (name := _combination(root)) is not None:
+        raise root.refuse(
+            ManifestCode.BAD_VALUE, f"a combination (`{name}`)", "one policy by itself", "this reads keys of its own"
+        )
+    return _policy(root)
+
+
+def _rule(field: Field) -> Accepts:
+    """A policy, or `all` or `any`; what a file, a list, or a `not` holds."""
+    name = _combination(field)
+    if name is None:
+        return _policy(field)
+    if name == "not":
+        raise _refuse(
+            field,
+            PolicyCode.NOTHING,
+            "a `not`",
+            "a policy, `all` or `any`",
+            "a `not` only excludes: put it into an `all`, beside the policy from which it excludes",
+        )
+    listed = _sole(field, name)
+    if name == "any":
+        alternatives = tuple(_rule(item) for item in _alternatives(listed))
+        return _made(field, lambda: AnyOf(alternatives))
+    rules = tuple(_none_of(item) or _rule(item) for item in _alternatives(listed))
+    return _made(field, lambda: AllOf(rules))
+
+
+def _none_of(field: Field) -> NoneOf | None:
+    """The exclusion that an item of an `all` is; None where it is something else."""
+    if _combination(field) != "not":
+        return None
+    excluded = _sole(field, "not")
+    many = isinstance(excluded.node.value, tuple)
+    rules = tuple(_rule(item) for item in (_alternatives(excluded) if many else [excluded]))
+    return _made(field, lambda: NoneOf(rules))
+
+
+def _combination(field: Field) -> str | None:
+    """Which combination this is; None for a policy, or what is wrong in another way."""
+    value = field.node.value
+    return next((name for name in _COMBINATIONS if name in value), None) if isinstance(value, Mapping) else None
+
+
+def _sole(field: Field, name: str) -> Field:
+    """What a combination holds. It stands alone: a key beside it would be ignored, or be meant for its policies."""
+    assert isinstance(field.node.value, Mapping)
+    for key in field.node.value:
+        if key != name and not (key == "tea" and not field.path):
+            raise field.refuse(
+                ManifestCode.BAD_VALUE,
+                f"the key {key[:80]!r} beside `{name}`",
+                f"`{name}` alone",
+                "put it into a policy of the list, or remove it",
+                line=field.node.key_lines[key],
+            )
+    return field.child(name, field.node.value[name])
+
+
+def _alternatives(field: Field) -> list[Field]:
+    items = field.items(most=MAX_POLICIES)
+    if not items:
+        raise _refuse(
+            field, PolicyCode.NOTHING, "a combination of nothing", "a list of policies", "name at least one policy"
+        )
+    return items
+
+
+def _made(field: Field, make: Callable[[], _T]) -> _T:
+    """What a class makes, which knows no file: its refusals get file, line and place."""
+    try:
+        return make()
+    except PolicyError as error:
+        place = f"{field.path}: " if field.path else ""
+        where = f"{field.filename}:{field.node.line}: {place}"
+        raise PolicyError(PolicyCode(error.code), f"{where}{error.sentence}") from None
+
+
+def _policy(root: Field) -> Policy:
+    nested = bool(root.path)
+    if nested and isinstance(root.node.value, Mapping) and "tea" in root.node.value:
+        line = root.node.key_lines["tea"]
+        raise root.refuse(ManifestCode.UNKNOWN_KEY, "`tea` again", "it at the head alone", "remove it", line=line)
+    fields = root.mapping(() if nested else ("tea",), (*_OPTIONAL, *_COMBINATIONS))
+    return _made(
+        root,
+        lambda: Policy(
             pinned=_roots(root, fields),
             simulated="simulated" in fields,
             pcrs=_pcrs(fields.get("pcrs")),
@@ -104,10 +216,8 @@ def _policy(root: Field) -> Policy:
             debug=_flag(fields.get("debug")),
             instance_id=_text(fields.get("instance_id"), _INSTANCE, "an EC2 instance id, i-..."),
             members=_members(fields.get("members")),
-        )
-    except PolicyError as error:
-        # Refused as a whole, by the class itself, which knows no file.
-        raise PolicyError(PolicyCode(error.code), f"{root.filename}: {error.sentence}") from None
+        ),
+    )
 
 
 def _roots(root: Field, fields: Mapping[str, Field]) -> Roots:

@@ -27,7 +27,6 @@ from .signer import ALGORITHMS, Algorithm, Signer
 
 _ALG: Final = 1
 _MAX_SIGNATURES: Final = 32
-_PAYLOAD_FIELDS: Final = ("register_index", "register_value")
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ runs this machine reads its memory. Rule: docs/architecture.md, "Modes".
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import secrets
@@ -93,7 +94,7 @@ class QemuLauncher:
         start, root = _platform_start(enclave_id, pcrs)
         folder = Path(tempfile.mkdtemp(prefix="tea-vm-"))
         try:
-            cid = plan.cid or FIRST_CID + len(list(self._records()))
+            cid = plan.cid or self._free_cid()
             machine = MachinePlan(
                 plan.image, folder, start, plan.parent, memory_mib=plan.memory_mib, cpus=plan.cpus, cid=cid
             )
@@ -143,6 +144,10 @@ class QemuLauncher:
             except (ValueError, TypeError, KeyError):
                 raise ImageError(ImageCode.ENCLAVE, f"{path} is no record of an enclave: remove it") from None
         return found
+
+    def _free_cid(self) -> int:
+        taken = {one.cid for one in self._records()}
+        return next(cid for cid in itertools.count(FIRST_CID) if cid not in taken)
 
     def _find(self, name: str) -> _Record:
         for one in self._records():

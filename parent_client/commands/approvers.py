@@ -16,16 +16,15 @@ from tea.trust.approval import (
     Approvers,
     add_change_approval,
     change_payload,
-    parse_approvers,
     propose_change,
-    verify_changes,
 )
 from tea.trust.cose import unverified_payload
 from tea.trust.keys import Signer
 
+from ..approving import Changes, Key, Password, current_approvers, read_approvers
 from ..console import Json, Refusal, emit, say
 from ..console import console as terminal
-from ..files import read_bytes, read_text, write_whole
+from ..files import read_bytes, write_whole
 from ..signers import open_signer
 
 app = typer.Typer(help="Who approves manifests, and how that changes.", no_args_is_help=True)
@@ -33,11 +32,6 @@ change = typer.Typer(help="Change the approvers: the old quorum approves, the ep
 app.add_typer(change, name="change")
 
 Initial = Annotated[Path, typer.Argument(help="The approvers' file of the image.")]
-Changes = Annotated[
-    list[Path] | None, typer.Option("--change", help="A change that is approved already; repeat, in order.")
-]
-Key = Annotated[str, typer.Option(help="The approver's key: a name, a path, pkcs11:... or awskms:...")]
-Password = Annotated[Path | None, typer.Option(help="File with the key's password, or the token's PIN.")]
 Out = Annotated[Path, typer.Option(help="The change to write; push it with --change.")]
 
 
@@ -49,7 +43,7 @@ def register(root: typer.Typer) -> None:
 @app.command()
 def show(initial: Initial, changes: Changes = None, as_json: Json = False) -> None:
     """Show who approves after a chain of changes, each verified."""
-    current = _current(initial, changes)
+    current = current_approvers(initial, changes)
     emit(
         {"ok": True, **current.plain(), "digest": f"sha384:{current.digest.hex()}"},
         as_json,
@@ -68,8 +62,8 @@ def propose(
     as_json: Json = False,
 ) -> None:
     """Propose new approvers, with a first approval."""
-    current = _current(initial, changes)
-    proposed = parse_approvers(read_text(new, "approvers' file"), str(new))
+    current = current_approvers(initial, changes)
+    proposed = read_approvers(new)
     _sign(current, proposed, open_signer(key, password_file), None, out, as_json)
 
 
@@ -85,8 +79,8 @@ def approve(
     as_json: Json = False,
 ) -> None:
     """Add an approval to a change, after checking that it is the one to these approvers."""
-    current = _current(initial, changes)
-    proposed = parse_approvers(read_text(new, "approvers' file"), str(new))
+    current = current_approvers(initial, changes)
+    proposed = read_approvers(new)
     data = read_bytes(path, "change of approvers", MAX_ENVELOPE)
     _sign(current, proposed, open_signer(key, password_file), data, out, as_json)
 
@@ -107,11 +101,6 @@ def _sign(
 
     result = {"ok": True, "path": str(out), "approver": signer.public.text, "epoch": proposed.epoch}
     emit({**result, "changes": lines}, as_json, text)
-
-
-def _current(initial: Path, changes: list[Path] | None) -> Approvers:
-    first = parse_approvers(read_text(initial, "approvers' file"), str(initial))
-    return verify_changes(first, [read_bytes(one, "change of approvers", MAX_ENVELOPE) for one in changes or ()])
 
 
 def _difference(current: Approvers, new: Approvers) -> list[str]:

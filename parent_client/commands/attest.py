@@ -25,7 +25,7 @@ from tea.trust.attestation import (
     parse_document,
     verify_document,
 )
-from tea.trust.policy import Policy, PolicyError, parse_policy
+from tea.trust.policy import Accepts, PolicyError, parse_rule
 from tea.trust.statement import Statement, StatementError, verify_statement
 
 from ..console import Json, Refusal, emit, say
@@ -100,7 +100,7 @@ def verify(
     if policy is not None and root is not None:
         raise typer.BadParameter("--policy names the roots: give one of the two", param_hint="--root")
     moment = int(time.time() * 1000) if at is None else _moment(at)
-    rules = parse_policy(read_text(policy, "policy"), str(policy)) if policy is not None else None
+    rules = parse_rule(read_text(policy, "policy"), str(policy)) if policy is not None else None
     expected = None if nonce is None else _hex(nonce, "--nonce")
     roots = _roots(rules, root)
     raw = _read(path)
@@ -124,7 +124,7 @@ def verify(
 
 
 def _require(
-    rules: Policy, document: AttestationDocument, said: Statement | None, moment: int, shown: dict[str, object]
+    rules: Accepts, document: AttestationDocument, said: Statement | None, moment: int, shown: dict[str, object]
 ) -> None:
     try:
         rules.require(document, said, now_ms=moment)
@@ -133,7 +133,7 @@ def _require(
         raise Refusal(f"authentic, but the policy refuses it: {error}", **details, **shown) from None
 
 
-def _roots(rules: Policy | None, root: str | None) -> Roots:
+def _roots(rules: Accepts | None, root: str | None) -> Roots:
     if rules is not None:
         return rules.roots()
     if root is None:

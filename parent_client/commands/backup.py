@@ -9,7 +9,6 @@ from __future__ import annotations
 import datetime
 import hashlib
 import hmac
-import re
 import time
 from pathlib import Path
 from typing import Annotated, Final
@@ -21,31 +20,23 @@ from tea.protocol.channels import Attestation, BackupMade, Takeover
 from tea.trust.backup import Backup, parse_backup, pass_share, require_shares, verify_origin
 from tea.trust.continuity import ContinuityCode, ContinuityError, verify_ticket
 from tea.trust.handover_messages import PIECE_BYTES
-from tea.trust.policy import Policy, parse_policy
+from tea.trust.policy import Accepts, parse_rule
 from tea.trust.recovery import recovery_key_text
 
+from ..approving import Changes, current_approvers
 from ..attesting import MAX_FILE, STATEMENT_SUFFIX, Document, Nonce, PolicyFile, find_tenancy
 from ..console import Json, Refusal, emit, say
 from ..files import read_bytes, read_text, write_whole
-from ..keys import key_folder, read_password
+from ..keys import key_folder, read_password, require_key_name
 from ..operating import DEFAULT_NETWORK, Enclave, Network, OperatorClient, ask
 from ..operator import BACKUP_SECONDS
 from ..recovery_keys import read_recovery_key, write_recovery_key
-from .ticket import (
-    ApproversFile,
-    Changes,
-    current_approvers,
-    read_backup,
-    read_ticket,
-    require_backup_of,
-    require_target,
-)
+from .ticket import ApproversFile, read_backup, read_ticket, require_backup_of, require_target
 
 app = typer.Typer(help="Back a slot up to k of n keepers, and restore it.", no_args_is_help=True)
 
 DOCUMENT_SUFFIX: Final = ".document"
 MAX_SHARE: Final = 1024
-_NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,63}")
 
 BackupFile = Annotated[Path, typer.Argument(help="A backup; its .document and .statement lie beside it.")]
 
@@ -65,10 +56,7 @@ def key(
     as_json: Json = False,
 ) -> None:
     """Make a keeper's recovery key; its public half goes into the manifest, under `backup`."""
-    if not _NAME.fullmatch(name):
-        raise typer.BadParameter(
-            f"found {name[:80]!r}, expected letters, digits, - and _, at most 64", param_hint="NAME"
-        )
+    require_key_name(name)
     text, path = write_recovery_key(name, out or key_folder(), read_password(password_file))
     emit(
         {"ok": True, "name": name, "public_key": text, "private": str(path)},
@@ -241,8 +229,8 @@ def restore(
     emit({"ok": True, "slot": taken.slot, "term": taken.term}, as_json, lambda console: say(console, line))
 
 
-def _policy(path: Path) -> Policy:
-    return parse_policy(read_text(path, "policy"), str(path))
+def _policy(path: Path) -> Accepts:
+    return parse_rule(read_text(path, "policy"), str(path))
 
 
 def _origin(path: Path) -> Attestation:

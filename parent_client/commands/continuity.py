@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from tea.protocol.channels import Attestation, Takeover
-from tea.trust.policy import parse_policy
+from tea.trust.policy import parse_rule
 
 from ..attesting import STATEMENT_SUFFIX, Document, Nonce, find_tenancy, nonce_of
 from ..console import Json, Refusal, emit, say
@@ -75,7 +75,7 @@ def tenancy(
         return
     assert policy is not None
     found = find_tenancy(
-        parse_policy(read_text(policy, "policy"), str(policy)), network, enclave, document=document, nonce=nonce
+        parse_rule(read_text(policy, "policy"), str(policy)), network, enclave, document=document, nonce=nonce
     )
     held = found.tenancy
     result = {

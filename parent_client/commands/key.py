@@ -5,18 +5,15 @@ May not: show a private key. Rule: docs/teactl.md, "key".
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated
 
 import typer
 
 from tea.trust.keys import PrivateKey
 
 from ..console import Json, emit, say
-from ..keys import key_folder, read_password, write_key
-
-_NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,63}")
+from ..keys import key_folder, read_password, require_key_name, write_key
 
 app = typer.Typer(help="Make signing keys.", no_args_is_help=True)
 
@@ -44,10 +41,7 @@ def new(
     """Make a key pair: the private half with mode 0600, the public half to hand out."""
     if algorithm not in ("ed25519", "p384"):
         raise typer.BadParameter(f"found {algorithm[:40]!r}, expected ed25519 or p384", param_hint="--algorithm")
-    if not _NAME.fullmatch(name):
-        raise typer.BadParameter(
-            f"found {name[:80]!r}, expected letters, digits, - and _, at most 64", param_hint="NAME"
-        )
+    require_key_name(name)
     password = read_password(password_file)
     key = PrivateKey.generate("ed25519" if algorithm == "ed25519" else "p384")
     private, public = write_key(name, key, out or key_folder(), password)

@@ -23,8 +23,9 @@ from tea.trust.approval import (
 from tea.trust.approval import approve as approve_manifest
 from tea.trust.manifest import Manifest, parse_manifest, require_revision
 from tea.trust.manifest_diff import diff, explain_reach
-from tea.trust.policy import parse_policy
+from tea.trust.policy import parse_rule
 
+from ..approving import Password, read_approvers
 from ..attesting import Running, find_running
 from ..console import Json, emit, say
 from ..console import console as terminal
@@ -109,7 +110,7 @@ def approve(
     ] = None,
     policy: Annotated[Path | None, typer.Option(help="The policy (YAML) that the enclave must meet.")] = None,
     network: Network = DEFAULT_NETWORK,
-    password_file: Annotated[Path | None, typer.Option(help="File with the key's password or the token's PIN.")] = None,
+    password_file: Password = None,
     as_json: Json = False,
 ) -> None:
     """Sign a manifest, after showing what it is and how it differs from the running one."""
@@ -188,8 +189,8 @@ def running(
 
 
 def _running(network: str, enclave: str | None, approvers: Path, policy: Path | None) -> Running:
-    trusted = parse_approvers(read_text(approvers, "approvers' file"), str(approvers))
-    rules = None if policy is None else parse_policy(read_text(policy, "policy"), str(policy))
+    trusted = read_approvers(approvers)
+    rules = None if policy is None else parse_rule(read_text(policy, "policy"), str(policy))
     return find_running(network, enclave, trusted, rules)
 
 
@@ -210,7 +211,7 @@ def verify(
     as_json: Json = False,
 ) -> None:
     """Check that enough approvers signed a manifest."""
-    trusted = parse_approvers(read_text(approvers, "approvers' file"), str(approvers))
+    trusted = read_approvers(approvers)
     manifest = verify_approval(_envelope(path), trusted)
     emit(
         {"ok": True, "threshold": trusted.threshold, "epoch": trusted.epoch, **_summary(manifest)},

@@ -1,6 +1,7 @@
-"""`teactl policy`: say in words what a policy admits, and make one from a manifest.
+"""`teactl policy`: say in words what a policy admits, make one from a manifest, and combine several.
 
-May not: pin what it was not told: an image's PCRs come from whoever measured it. Rule: docs/secrets.md, "Policies".
+May not: pin what it was not told: an image's PCRs come from whoever measured it. Rule: docs/secrets.md,
+"Policies"; docs/verify.md, "Combined policies".
 """
 
 from __future__ import annotations
@@ -10,11 +11,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from tea.trust.approval import MAX_ENVELOPE, unverified_manifest
 from tea.trust.manifest import Manifest, parse_manifest
-from tea.trust.policy import Member, Policy, parse_policy
+from tea.trust.policy import Accepts, Member, Policy, Rule, all_of, any_of, none_of, parse_rule
 from tea.trust.roots import Roots, aws_roots
 
 from ..console import Json, Refusal, emit, say
@@ -33,15 +33,53 @@ def register(root: typer.Typer) -> None:
 @app.command()
 def explain(path: Annotated[Path, typer.Argument(help="A policy (YAML).")], as_json: Json = False) -> None:
     """Say in words what a policy admits."""
-    policy = parse_policy(read_text(path, "policy"), str(path))
-    lines = policy.explain()
+    policy = _read(path)
+    emit(
+        {"ok": True, "admits": policy.explain(), "policy": policy.to_mapping()},
+        as_json,
+        lambda console: say(console, _words(path, policy)),
+    )
 
-    def text(console: Console) -> None:
-        say(console, f"{path} admits an enclave when all of this holds:")
-        for line in lines:
-            say(console, f"- {line}")
 
-    emit({"ok": True, "admits": lines, "policy": policy.to_mapping()}, as_json, text)
+@app.command()
+def combine(
+    paths: Annotated[list[Path], typer.Argument(help="Policies (YAML), combined ones too.")],
+    out: Annotated[Path, typer.Option(help="The policy to write.")],
+    every: Annotated[bool | None, typer.Option("--all/--any", help="All of them must hold, or one of them.")] = None,
+    excluded: Annotated[
+        list[Path] | None, typer.Option("--except", help="A policy; what it admits is refused; repeat.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Write the policy that admits what all, or any, of several policies admit, and nothing that is excepted."""
+    if every is None and len(paths) > 1:
+        raise typer.BadParameter("say whether --all of the policies must hold, or --any of them")
+    rules: list[Rule] = [_read(path) for path in paths]
+    exclusions = [_read(path) for path in excluded or []]
+    policy: Accepts
+    if every or (len(rules) == 1 and exclusions):
+        policy = all_of(*rules, *([none_of(*exclusions)] if exclusions else []))
+    else:
+        policy = any_of(*rules)
+        if exclusions:
+            policy = all_of(policy, none_of(*exclusions))
+    write_whole(out, policy.to_yaml())
+    emit(
+        {"ok": True, "path": str(out), "admits": policy.explain(), "policy": policy.to_mapping()},
+        as_json,
+        lambda console: say(console, _words(out, policy)),
+    )
+
+
+def _read(path: Path) -> Accepts:
+    return parse_rule(read_text(path, "policy"), str(path))
+
+
+def _words(path: Path, policy: Accepts) -> str:
+    if isinstance(policy, Policy):
+        lines = [f"- {line}" for line in policy.explain()]
+        return "\n".join([f"{path} admits an enclave when all of this holds:", *lines])
+    return "\n".join([f"{path} admits an enclave under these conditions.", *policy.explain()])
 
 
 @app.command("from-manifest")
@@ -82,14 +120,11 @@ def from_manifest(
         members=_members(manifest),
     )
     write_whole(out, policy.to_yaml())
-    lines = policy.explain()
-
-    def text(console: Console) -> None:
-        say(console, f"{out} admits an enclave when all of this holds:")
-        for line in lines:
-            say(console, f"- {line}")
-
-    emit({"ok": True, "path": str(out), "admits": lines}, as_json, text)
+    emit(
+        {"ok": True, "path": str(out), "admits": policy.explain()},
+        as_json,
+        lambda console: say(console, _words(out, policy)),
+    )
 
 
 def _manifest(path: Path) -> Manifest:

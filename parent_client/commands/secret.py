@@ -20,7 +20,7 @@ from rich.console import Console
 
 from tea.protocol.channels import Attestation
 from tea.trust.attestation import verify_document
-from tea.trust.policy import parse_policy
+from tea.trust.policy import parse_rule
 from tea.trust.sealing import seal
 from tea.trust.statement import Kind, verify_statement
 
@@ -94,7 +94,7 @@ def seal_(
     as_json: Json = False,
 ) -> None:
     """Verify an enclave's attestation, then seal a secret to its key, for one actor under its running manifest."""
-    rules = parse_policy(read_text(policy, "policy"), str(policy))
+    rules = parse_rule(read_text(policy, "policy"), str(policy))
     nonce: bytes | None = None
     if document is None:
         nonce = random.token_bytes(32)

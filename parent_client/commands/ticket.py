@@ -13,7 +13,6 @@ from typing import Annotated, Final
 import typer
 
 from tea.protocol.channels import Takeover
-from tea.trust.approval import MAX_ENVELOPE, Approvers, parse_approvers, verify_changes
 from tea.trust.backup import MAX_BACKUP, Backup, parse_backup
 from tea.trust.continuity import (
     MAX_TICKET,
@@ -26,8 +25,9 @@ from tea.trust.continuity import (
     unverified_ticket,
     verify_ticket,
 )
-from tea.trust.policy import parse_policy
+from tea.trust.policy import parse_rule
 
+from ..approving import Changes, Key, Password, current_approvers
 from ..attesting import Document, Found, Nonce, PolicyFile, find_tenancy
 from ..console import Json, Refusal, emit, say
 from ..console import console as terminal
@@ -39,25 +39,14 @@ from ..signers import open_signer
 app = typer.Typer(help="Say by quorum who holds a slot.", no_args_is_help=True)
 
 TicketFile = Annotated[Path, typer.Argument(help="A ticket.")]
-Key = Annotated[str, typer.Option("--key", help="The approver's key: a name, a path, pkcs11:... or awskms:...")]
-Password = Annotated[Path | None, typer.Option(help="File with the key's password, or the token's PIN.")]
 BackupFile = Annotated[Path | None, typer.Option("--backup", help="The backup that the enclave is to restore.")]
 ApproversFile = Annotated[Path, typer.Option("--approvers", help="The approvers' file of the image.")]
-Changes = Annotated[
-    list[Path] | None, typer.Option("--change", help="Approved changes of the approvers; repeat, in order.")
-]
 _WITHOUT: Final = frozenset({Role.STANDBY, Role.PREPARED, Role.RETIRED})
 
 
 def register(root: typer.Typer) -> None:
     """Add `ticket` to teactl."""
     root.add_typer(app, name="ticket")
-
-
-def current_approvers(path: Path, changes: list[Path] | None) -> Approvers:
-    """The approvers of a file, after a chain of changes. Raises `TrustError`."""
-    initial = parse_approvers(read_text(path, "approvers' file"), str(path))
-    return verify_changes(initial, [read_bytes(one, "change of approvers", MAX_ENVELOPE) for one in changes or ()])
 
 
 def read_ticket(path: Path) -> bytes:
@@ -140,7 +129,7 @@ def present(
 
 
 def _found(policy: Path, network: str, enclave: str | None, document: Path | None, nonce: str | None) -> Found:
-    return find_tenancy(parse_policy(read_text(policy, "policy"), str(policy)), network, enclave, document, nonce)
+    return find_tenancy(parse_rule(read_text(policy, "policy"), str(policy)), network, enclave, document, nonce)
 
 
 def _ticket(found: Found, term: int, backup: Path | None) -> Ticket:

@@ -22,7 +22,7 @@ from cryptography.exceptions import InvalidTag
 from tea.trust import canonical
 from tea.trust.audit_log import ZERO
 from tea.trust.keys import PrivateKey
-from tea.trust.policy import Policy, parse_policy
+from tea.trust.policy import Accepts, parse_rule
 from tea.trust.release import LEASE_BYTES, MAX_LEASE, MAX_SECRET, require_secret_name
 from tea.trust.revocation import Revocations
 
@@ -66,9 +66,9 @@ class Record:
     revoked: bool
 
     @property
-    def policy(self) -> Policy:
+    def policy(self) -> Accepts:
         """What an enclave must meet."""
-        return parse_policy(self.policy_text, f"the policy of {self.name}")
+        return parse_rule(self.policy_text, f"the policy of {self.name}")
 
     def context(self) -> bytes:
         """What the ciphertext is bound to: nobody who can write to the file swaps a value, a policy or an actor."""
@@ -151,7 +151,7 @@ class Vault:
     def put(self, name: str, value: bytes, *, policy: str, actors: tuple[str, ...], lease: int) -> Record:
         """Store a secret, or a new version of it. Raises `PolicyError` on its policy, `ReleaseError`, `Refusal`."""
         require_secret_name(name)
-        parse_policy(policy, "policy")
+        parse_rule(policy, "policy")
         if not actors or not 1 <= lease <= MAX_LEASE or not 1 <= len(value) <= MAX_SECRET:
             raise Refusal(
                 f"a secret has 1 to {MAX_SECRET} bytes, at least one actor and a lease of 1 to {MAX_LEASE} seconds"

@@ -13,7 +13,7 @@ import msgspec
 
 from tea.trust.attestation import AttestationError, ChainCache, document_to_builtins, verify_document
 from tea.trust.errors import TrustError
-from tea.trust.policy import PolicyError, parse_policy
+from tea.trust.policy import PolicyError, parse_rule
 from tea.trust.statement import StatementError, verify_statement
 
 
@@ -43,7 +43,7 @@ def verify(data: bytes, *, now_ms: int, cache: ChainCache) -> dict[str, object]:
     except (msgspec.DecodeError, binascii.Error, ValueError) as error:
         raise ValueError(f"this is no request to verify: {error}") from None
     try:
-        policy = parse_policy(request.policy, "policy")
+        policy = parse_rule(request.policy, "policy")
     except PolicyError as error:
         raise ValueError(f"the policy cannot be read: {error}") from None
     try:

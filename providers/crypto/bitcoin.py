@@ -74,7 +74,9 @@ def parse_address(address: str) -> BitcoinAddress:
     """An address of either network, checked whole. Raises INVALID."""
     for name, network in NETWORKS.items():
         if address[:3].lower() == f"{network.prefix}1":
-            _, version, program = bech32.decode(address)
+            prefix, version, program = bech32.decode(address)
+            if prefix != network.prefix:  # a 1 may stand in a prefix too: the last one ends it
+                raise CallError(Code.INVALID, "this is no Bitcoin address: its prefix goes on behind its first 1")
             opcode = 0x50 + version if version else 0
             script = bytes([opcode, len(program)]) + program
             return BitcoinAddress(name, _SEGWIT.get((version, len(program)), "witness"), version, program, script)

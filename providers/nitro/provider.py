@@ -15,7 +15,7 @@ from tea.protocol.operations import operation
 from tea.trust.attestation import ChainCache
 from tea.trust.errors import TrustError
 from tea.trust.pcr import instance_of
-from tea.trust.policy import Policy, parse_policy
+from tea.trust.policy import Accepts, Policy, parse_rule
 from tea.trust.statement import ACTOR_KINDS, MAX_BODY, MAX_STATEMENT, Kind
 
 from ..base import Call, Config, Provider, Services
@@ -207,14 +207,14 @@ class Nitro(Provider[NitroConfig]):
         self,
         document: bytes,
         statement: bytes | None,
-        accepted: Policy | None,
+        accepted: Accepts | None,
         text: str | None,
         nonce: bytes | None,
         now_ms: int,
     ) -> Verdict:
         if accepted is None:
             try:
-                accepted = parse_policy(text or "", "policy")
+                accepted = parse_rule(text or "", "policy")
             except TrustError as error:
                 raise CallError(Code.INVALID, error.sentence, reason=str(error.code)) from None
         return verify_evidence(document, statement, accepted, nonce, now_ms, self._cache)

@@ -10,7 +10,6 @@ import ssl
 import time
 from collections.abc import Callable, Mapping
 from types import TracebackType
-from typing import Final
 
 from tea.protocol.transport.address import Address
 from tea.protocol.tunnel import Target
@@ -58,9 +57,6 @@ __all__ = [
     "kms_client",
     "through",
 ]
-
-PARENT_CID: Final = 3
-"""Where the parent is, seen from an enclave."""
 
 
 class NsmSession:

@@ -11,7 +11,7 @@ import msgspec
 from tea.protocol.errors import CallError, Code
 from tea.trust.attestation import ChainCache, verify_document
 from tea.trust.errors import TrustError
-from tea.trust.policy import Policy
+from tea.trust.policy import Accepts
 from tea.trust.statement import verify_statement
 
 
@@ -48,7 +48,7 @@ class Verdict(msgspec.Struct, frozen=True):
 def verify_evidence(
     document: bytes,
     statement: bytes | None,
-    policy: Policy,
+    policy: Accepts,
     nonce: bytes | None,
     now_ms: int,
     cache: ChainCache,

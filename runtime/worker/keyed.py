@@ -5,10 +5,10 @@ May not: be in the way of a worker that has no such link. Rule: docs/architectur
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from tea.protocol.operations import Parameter
+from tea.protocol.operations import OperationDescription, Parameter
 from tea.protocol.sticky import NO_KEY, key_of, place_of
 from tea.sdk.binding import LinkDescription
 
@@ -21,14 +21,21 @@ class Keyed:
 
     def __init__(self, loop: WorkerLoop, links: tuple[LinkDescription, ...]) -> None:
         self._loop = loop
-        self._sticky = frozenset(link.number for link in links if link.sticky)
+        self._sticky = {link.number: link.sticky for link in links if link.sticky}
         self._places: dict[tuple[int, int], tuple[int, tuple[Parameter, ...]]] = {}
         for link in links:
-            for number, operation in enumerate(link.operations):
-                place = place_of(operation, link.sticky) if link.sticky else None
-                if place is not None:
-                    self._places[link.number, number] = place, operation.parameters
+            self.learn(link.number, link.operations)
         self.log = loop.log
+
+    def learn(self, link: int, operations: Sequence[OperationDescription]) -> None:
+        """What the operations of a link take, where its target was not up yet when this worker started."""
+        parameter = self._sticky.get(link)
+        if parameter is None:
+            return
+        for number, operation in enumerate(operations):
+            place = place_of(operation, parameter)
+            if place is not None:
+                self._places[link, number] = place, operation.parameters
 
     def call(self, link: int, operation: int, body: bytes, timeout: float | None) -> bytes:
         """See `WorkerLoop.call`."""

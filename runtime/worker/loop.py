@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import collections
 import functools
-import io
 import logging
 import select
 import socket
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Final
 
 import msgspec
@@ -22,13 +21,14 @@ import msgspec
 from tea.protocol.context import split_context
 from tea.protocol.errors import CallError, Code
 from tea.protocol.frame import HEADER, HEADER_SIZE, Frame, FrameDecoder, FrameError, Kind, encode_frame
-from tea.protocol.operations import Operation
+from tea.protocol.operations import Operation, OperationDescription
 from tea.sdk import binding, source_lines
 from tea.sdk.system import LoadError, System
 from tea.trust.bundle import recheck_bundle
 from tea.trust.keys import PublicKey
 
-from .keyed import caller_of
+from .keyed import Keyed, caller_of
+from .output import LogHandler, Printed
 from .window import is_over, unit_of
 from .wire import CONTROL_LINK, MAX_LOG_LINE, WINDOW, LogLine, Ready, Welcome
 
@@ -67,6 +67,8 @@ class WorkerLoop:
         self._deadline_at: float | None = None
         """When the call in hand has no more time, on the monotonic clock; None: it has no deadline."""
         self._operations: tuple[Operation, ...] = ()
+        self._caller: WorkerLoop | Keyed = self
+        """What the actor's links call through."""
         self._read_at = 0.0
         """When the mail that is queued was read, about."""
         self._window = WINDOW
@@ -168,11 +170,13 @@ class WorkerLoop:
 
     def run(self) -> int:
         """Load the bundle, start the actor, serve until BYE or the host is gone. Answers the exit code."""
-        sys.stdout = sys.stderr = _Printed(self)
+        sys.stdout = sys.stderr = Printed(self.log)
         try:
             welcome, bundle = self._welcome()
             logging.getLogger("Thespian").setLevel(logging.WARNING)
-            logging.basicConfig(level=logging.INFO, handlers=[_LogHandler(self, welcome.traceback_to_log)], force=True)
+            logging.basicConfig(
+                level=logging.INFO, handlers=[LogHandler(self.log, welcome.traceback_to_log)], force=True
+            )
             system = self._start(welcome, bundle)
             if system is None:
                 return 1
@@ -207,7 +211,7 @@ class WorkerLoop:
 
         try:
             self._window, self._unit = welcome.in_flight, unit_of(welcome.in_flight)
-            caller = caller_of(self, welcome.links)
+            caller = self._caller = caller_of(self, welcome.links)
             binding.bind(welcome.identity, welcome.links, caller)
             if welcome.kind == "wasm":
                 from .wasm_actor import load  # its library is there in workers of that kind alone
@@ -330,8 +334,15 @@ class WorkerLoop:
                 self._told[frame.link] = max(0, self._told.get(frame.link, 0) - frame.correlation)
             elif kind is Kind.BYE and frame.correlation:
                 self._withdraw(frame.correlation)
+            elif kind is Kind.HELLO and frame.link != CONTROL_LINK:
+                self._learn(frame)
             else:
                 self._inbox.append(frame)
+
+    def _learn(self, frame: Frame) -> None:
+        """The target of a sticky link is up now, and says what its operations take."""
+        if isinstance(self._caller, Keyed):
+            self._caller.learn(frame.link, msgspec.msgpack.decode(frame.body, type=tuple[OperationDescription, ...]))
 
     def _withdraw(self, number: int) -> None:
         """Nobody waits for this call any more: skip it, or, when it is in hand, call nobody else for it."""
@@ -347,49 +358,6 @@ class WorkerLoop:
 
 def _nobody_waits() -> CallError:
     return CallError(Code.DEADLINE, "nobody waits for this any more: the call on whose behalf it is made has ended")
-
-
-class _LogHandler(logging.Handler):
-    """The actor's `logging` records, as log lines. Tracebacks leave in simulated mode only."""
-
-    def __init__(self, loop: WorkerLoop, tracebacks: bool) -> None:
-        super().__init__()
-        self._loop = loop
-        self._tracebacks = tracebacks
-
-    def emit(self, record: logging.LogRecord) -> None:
-        text = record.getMessage()
-        if record.exc_info and record.exc_info[1] is not None:
-            source_lines.remember(record.exc_info[1])  # Thespian formats it as well
-            if self._tracebacks:
-                text += "\n" + source_lines.shown(record.exc_info[1])
-            else:
-                text += f" ({type(record.exc_info[1]).__name__})"
-        self._loop.log(record.levelname.lower(), text)
-
-
-class _Printed(io.TextIOBase):
-    """Standard output of an actor: whole lines become log lines."""
-
-    def __init__(self, loop: WorkerLoop) -> None:
-        self._loop = loop
-        self._line = ""
-
-    def writable(self) -> bool:
-        return True
-
-    def write(self, text: str) -> int:
-        *lines, self._line = (self._line + text).split("\n")
-        for line in lines:
-            self._loop.log("info", line)
-        if len(self._line) > MAX_LOG_LINE:
-            self._loop.log("info", self._line)
-            self._line = ""
-        return len(text)
-
-    def writelines(self, lines: Sequence[str]) -> None:  # type: ignore[override]
-        for line in lines:
-            self.write(line)
 
 
 def run_worker(connection: socket.socket, seal: Callable[[], None] = lambda: None, system: System | None = None) -> int:

@@ -19,7 +19,7 @@ from typing import Final
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from tea.protocol.context import Context, encode_context
+from tea.protocol.context import encode_context
 from tea.protocol.frame import Flag, Frame, Kind, encode_frame
 from tea.protocol.operations import OperationDescription
 from tea.sdk import binding, source_lines
@@ -75,7 +75,7 @@ def _script() -> bytes:
         key.public.text,
         traceback_to_log=False,
     )
-    call = encode_context(Context("parent")) + msgspec.msgpack.encode([b"x"])
+    call = encode_context("parent") + msgspec.msgpack.encode([b"x"])
     frames = [
         Frame(Kind.HELLO, Flag.MORE, body=msgspec.msgpack.encode(welcome)),
         Frame(Kind.HELLO, body=bundle),

@@ -5,6 +5,7 @@ Rule: docs/architecture.md, "Processes".
 
     host -> worker   HELLO  Welcome, then the bundle as HELLO frames with MORE set on all but the last
     worker -> host   HELLO  Ready (its operations), or ERROR when the bundle cannot be loaded, then exit
+    host -> worker   HELLO on a sticky link: what its target, which came up with this worker, has of operations
     either           CALL / TELL / REPLY / ERROR on numbered links; a delivered CALL or TELL carries a context
     worker -> host   TELL on link 0: one LogLine (what the actor printed)
     worker -> host   CREDIT with a message's correlation: it is done with

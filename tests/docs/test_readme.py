@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from .documents import ROOT, blocks
-from .walkthrough import Shell, matches, steps
+from .documents import ROOT
+from .walkthrough import Shell, follow, matches, steps
 
 README = (ROOT / "README.md").read_text()
 MAKEFILE = (ROOT / "Makefile").read_text()
@@ -29,22 +29,7 @@ def shell(tmp_path: Path) -> Iterator[Shell]:
 @pytest.mark.timeout(300)
 def test_the_tutorial_gives_what_it_prints(shell: Shell) -> None:
     tutorial = README.partition("\n## Tutorial\n")[2].partition("\n## ")[0]
-    done = 0
-    for block in blocks(tutorial):
-        if block.file:
-            path = shell.folder / block.file
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(block.text)
-        elif block.language == "console":
-            for step in steps(block.text):
-                ended = shell.run(step.command)
-                assert matches(step.expected, ended.stdout), (
-                    f"$ {step.command}\n--- the README says\n{step.expected}\n--- it prints\n{ended.stdout}"
-                )
-                refused = step.expected.startswith("teactl: ")
-                assert ended.returncode == (1 if refused else 0), f"$ {step.command}: status {ended.returncode}"
-                done += 1
-    assert done >= 20
+    assert follow(shell, tutorial) >= 20
 
 
 def test_every_target_that_the_documents_name_is_in_the_makefile() -> None:

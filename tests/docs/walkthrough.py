@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from .documents import blocks
+
 SECONDS = 120
 """For one command, on a machine that is busy."""
 
@@ -87,3 +89,26 @@ class Shell:
             timeout=SECONDS,
             check=False,
         )
+
+
+def follow(shell: Shell, text: str) -> int:
+    """Write a document's files and run its console blocks, in order; how many commands printed and ended as it says.
+
+    A command whose printed text begins with `teactl: ` is refused, and ends with 1; all others end with 0.
+    """
+    done = 0
+    for block in blocks(text):
+        if block.file:
+            path = shell.folder / block.file
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(block.text)
+        elif block.language == "console":
+            for step in steps(block.text):
+                ended = shell.run(step.command)
+                assert matches(step.expected, ended.stdout), (
+                    f"$ {step.command}\n--- the document says\n{step.expected}\n--- it prints\n{ended.stdout}"
+                )
+                refused = step.expected.startswith("teactl: ")
+                assert ended.returncode == (1 if refused else 0), f"$ {step.command}: status {ended.returncode}"
+                done += 1
+    return done

@@ -77,6 +77,14 @@ min_revision: 2
 max_age: 300
 members: {{e1: {{pcr4: "{"01" * 48}"}}}}
 """
+COMBINATION: Final = f"""\
+tea: policy/1
+all:
+  - any:
+      - {{simulated: {{root: "sha256:{"02" * 32}"}}, pcrs: {{0: "{"03" * 48}"}}}}
+      - {{simulated: {{root: "sha256:{"02" * 32}"}}, pcrs: {{0: "{"04" * 48}"}}, max_age: 300}}
+  - not: {{simulated: {{root: "sha256:{"02" * 32}"}}, pcrs: {{0: any, 4: "{"05" * 48}"}}}}
+"""
 
 
 def write(target: str, name: str, data: bytes | str) -> None:
@@ -119,6 +127,7 @@ async def main() -> None:
     change = propose_change(first, Approvers("test", 2, 1, (KEY.public,)), KEY)
     write("manifest_canonical", "change", unverified_payload(change))
     write("policy", "policy", POLICY)
+    write("policy", "combination", COMBINATION)
 
     write("sealed", "sealed", seal(SEALING.public, b"x", purpose="secret", actor="payer", manifest_digest=bytes(48)))
     ask, nonce = Ask("api-key", "payer", b"\x01" * 32), bytes(40)

@@ -60,7 +60,7 @@ from tea.trust.handover_messages import (
 from tea.trust.handover_receiver import ReceiverSide
 from tea.trust.keys import PrivateKey, PublicKey, SigningError
 from tea.trust.manifest import ManifestError, manifest_from_canonical, parse_manifest
-from tea.trust.policy import Policy, PolicyError, parse_policy
+from tea.trust.policy import Policy, PolicyError, parse_rule
 from tea.trust.release import (
     CONTENT_TYPE,
     Ask,
@@ -186,8 +186,8 @@ def manifest_canonical(data: bytes) -> None:
 def policy(data: bytes) -> None:
     """Policies: what is accepted is written out to the same policy."""
     with suppress(PolicyError):
-        made = parse_policy(data.decode("utf-8", "replace"))
-        assert parse_policy(made.to_yaml()) == made
+        made = parse_rule(data.decode("utf-8", "replace"))
+        assert parse_rule(made.to_yaml()) == made
         assert made.explain()
 
 

@@ -65,7 +65,8 @@ def test_the_valid_things_of_the_corpus_are_valid() -> None:
     MODULE.parse_manifest((CORPUS / "manifest" / "manifest").read_text())
     MODULE.manifest_from_canonical((CORPUS / "manifest_canonical" / "manifest").read_bytes())
     MODULE.verify_approval((CORPUS / "manifest_canonical" / "approved").read_bytes(), MODULE.APPROVERS)
-    MODULE.parse_policy((CORPUS / "policy" / "policy").read_text())
+    for policy in ("policy", "combination"):
+        MODULE.parse_rule((CORPUS / "policy" / policy).read_text())
     MODULE.parse_statement((CORPUS / "statement" / "statement").read_bytes())
     sealed = (CORPUS / "sealed" / "sealed").read_bytes()
     MODULE.open_sealed(MODULE.SEALING, sealed, purpose="secret", actor="payer", manifest_digest=bytes(48))

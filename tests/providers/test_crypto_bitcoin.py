@@ -147,6 +147,15 @@ def test_what_is_no_address_is_invalid() -> None:
         refused(Code.INVALID, bitcoin.parse_address, text)
 
 
+@pytest.mark.parametrize("prefix", ["bc1", "bc1q", "bc1zz", "tb1tb"])
+def test_an_address_of_a_longer_prefix_is_not_bitcoin_s_whatever_its_checksum(prefix: str) -> None:
+    for version, program in ((0, bytes(20)), (1, bytes(32))):
+        address = bech32.encode(prefix, version, program)
+        assert bech32.decode(address) == (prefix, version, program)
+        for text in (address, address.upper()):
+            refused(Code.INVALID, bitcoin.parse_address, text)
+
+
 @given(st.sampled_from(NETWORKS), st.integers(0, 16), st.binary(min_size=2, max_size=40))
 def test_a_witness_program_comes_back_out_of_its_address(network: str, version: int, program: bytes) -> None:
     if version == 0:

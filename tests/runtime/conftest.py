@@ -8,7 +8,7 @@ import asyncio
 import hashlib
 import textwrap
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -194,8 +194,3 @@ async def enclave(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Enc
         yield made
     finally:
         await made.end()
-
-
-@pytest.fixture
-def counted() -> Iterator[dict[str, int]]:
-    yield {}

@@ -232,6 +232,24 @@ async def test_a_ticket_that_too_few_or_the_approvers_of_yesterday_signed_is_ref
     assert part.serves
 
 
+@pytest.mark.parametrize("reason", [ContinuityCode.STATE, ContinuityCode.APPROVAL])
+async def test_what_changed_since_the_offer_counts_when_the_backup_is_restored(reason: ContinuityCode) -> None:
+    one = await kept()
+    host, part = await fresh()
+    ticket = one.ticket(host)
+    service = BackupService(host)
+    sent(service, part, signed(ticket), one.passed(host, ticket), one.data)
+    if reason is ContinuityCode.STATE:
+        part.tenure.role = Role.STANDBY  # a copy came in
+    else:
+        host.quorum = Approvers("d", 2, 2, tuple(sorted((A.public, C.public), key=lambda key: key.text)))
+    with pytest.raises(CallError) as caught:
+        await service.restore(part)
+    assert caught.value.details["reason"] == reason
+    assert not part.serves
+    assert await invoke(host.providers["kvp"], "get", "k", call=COUNTER) is None
+
+
 async def test_a_ticket_without_a_backup_restores_none() -> None:
     one = await kept()
     host, part = await fresh()

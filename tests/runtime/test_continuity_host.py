@@ -94,7 +94,7 @@ def manifest(enclave: Any, revision: int = 1, version: str = "0.1.0") -> str:
 async def holder(enclave: Any) -> Any:
     """An enclave that holds slot e1."""
     await enclave.push(manifest(enclave))
-    assert enclave.host.own_slot == "e1"
+    assert enclave.host.slots.own == "e1"
     return enclave
 
 

@@ -290,7 +290,7 @@ async def test_shutdown_leaves_no_process(enclave: Enclave, until: Any) -> None:
 async def test_the_digest_of_the_bundle_in_the_manifest_is_what_runs(enclave: Enclave) -> None:
     build_counter(enclave)
     await enclave.push(enclave.manifest(links=LINKS))
-    assert enclave.host.bundle_digest("counter") == hashlib.sha256(enclave.bundles["counter"]).digest()
+    assert enclave.host.revisions.bundle_digest("counter") == hashlib.sha256(enclave.bundles["counter"]).digest()
 
 
 async def test_garbage_instead_of_an_approved_manifest_is_refused(enclave: Enclave) -> None:

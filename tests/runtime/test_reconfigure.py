@@ -256,7 +256,7 @@ async def test_an_old_replica_reads_its_own_environment_until_the_new_one_serves
         "reader", source.replace("SECONDS", "0.5"), "Reader", version="0.2.0", capabilities={"env": ("get",)}
     )
     pushing = asyncio.ensure_future(enclave.push(manifest(2, "blue")))
-    await until(lambda: "reader" in enclave.host._starting)
+    await until(lambda: "reader" in enclave.host.revisions.starting)
     while not pushing.done():
         assert await enclave.call("reader", "colour") in (["red", "red"], ["blue", "blue"])
     await pushing

@@ -181,9 +181,7 @@ async def test_a_link_that_demands_somebody_behind_the_call_demands_it_of_a_requ
 
 
 async def test_a_request_to_one_who_waits_for_it_is_refused(enclave: Enclave) -> None:
-    links = (
-        LINKS + "\n  - {from: parent, to: worker, operations: [back]}\n  - {from: worker, to: desk, operations: [any]}"
-    )
+    links = LINKS + CIRCLE
     await boot(enclave, links, replicas=1)
     with pytest.raises(CallError, match="waits for this very call") as caught:
         await enclave.call("worker", "back")
@@ -191,9 +189,7 @@ async def test_a_request_to_one_who_waits_for_it_is_refused(enclave: Enclave) ->
 
 
 async def test_a_request_of_all_replicas_by_one_of_them_is_refused(enclave: Enclave) -> None:
-    links = (
-        LINKS + "\n  - {from: parent, to: worker, operations: [back]}\n  - {from: worker, to: desk, operations: [any]}"
-    )
+    links = LINKS + CIRCLE
     await boot(enclave, links, replicas=2)
     assert (await enclave.call("worker", "back"))[1] == "desk"  # any other replica can answer
     call = Call("desk", 0, ("worker", "parent"))

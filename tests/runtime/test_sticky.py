@@ -6,17 +6,20 @@ Rule: docs/architecture.md, "Sticky keys".
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 from typing import Any
 
 import msgspec
 import pytest
+from wasmtime import wat2wasm
 
 from tea.protocol.errors import CallError
 from tea.protocol.sticky import KEY_BYTES, NO_KEY
 from tea.runtime.replicas import ReplicaGroup
 from tea.runtime.rights import split_key
+from tea.trust.bundle import ClaimsInput, build_archive, build_bundle
 
 Enclave = Any
 
@@ -59,6 +62,48 @@ class Front(Actor):
         for _ in range(times):
             self.work.tell.note(key)
 """
+RING = """
+from tea.sdk import Actor, operation
+
+class Ring(Actor):
+    @operation
+    def where(self, other: int, key: str = "none") -> int:
+        return self.replica
+
+    @operation
+    def ask(self, keys: list[str], key: str) -> list[int]:
+        return [self.other.where(number, key) for number, key in enumerate(keys)]
+"""
+FORWARD = """
+(module
+  (import "tea" "link" (func $link (param i32 i32) (result i32)))
+  (import "tea" "operation" (func $operation (param i32 i32 i32) (result i32)))
+  (import "tea" "call" (func $call (param i32 i32 i32 i32 i32) (result i64)))
+  (memory (export "memory") 1)
+  (data (i32.const 16) "work")
+  (data (i32.const 32) "where")
+  (global $next (mut i32) (i32.const 1024))
+  (func (export "tea_alloc") (param $size i32) (result i32)
+    (local $place i32)
+    (local.set $place (global.get $next))
+    (global.set $next (i32.add (local.get $place) (local.get $size)))
+    (local.get $place))
+  (func (export "tea_handle") (param $number i32) (param $place i32) (param $size i32) (result i64)
+    (local $work i32)
+    (local.set $work (call $link (i32.const 16) (i32.const 4)))
+    (call $call (local.get $work) (call $operation (local.get $work) (i32.const 32) (i32.const 5))
+      (local.get $place) (local.get $size) (i32.const 0))))
+"""
+FORWARDED = {
+    "tea": "interface/1",
+    "operations": [
+        {
+            "name": "where",
+            "parameters": [{"name": "other", "type": "int"}, {"name": "key", "type": "str"}],
+            "result": "int",
+        }
+    ],
+}
 KEYS = [f"key {number}" for number in range(24)]
 
 
@@ -91,6 +136,40 @@ async def test_calls_with_one_value_go_to_one_replica_whoever_calls(enclave: Enc
     assert set(found.values()) == {0, 1, 2}, "all replicas have their part"
     assert len(set(await enclave.call("front", "default"))) == 1
     assert set(await enclave.call("front", "plain", times=9)) == {0, 1, 2}, "another link is not sticky"
+
+
+async def test_calls_of_actors_in_a_circle_stick_from_the_first_on(enclave: Enclave) -> None:
+    enclave.bundle("left", RING, "Ring", capabilities={"right": ("where",)})
+    enclave.bundle("right", RING, "Ring", capabilities={"left": ("where",)})
+    links = "\n".join(
+        f"  - {{from: parent, to: {one}, operations: [ask, where], sticky: key}}\n"
+        f"  - {{from: {one}, to: {other}, operations: [where], sticky: key, as: other}}"
+        for one, other in (("left", "right"), ("right", "left"))
+    )
+    await enclave.push(enclave.manifest(links=links, actors=dict.fromkeys(("left", "right"), ", replicas: 3")))
+    for one, other in (("left", "right"), ("right", "left")):
+        homes = [await enclave.call(other, "where", 1, key) for key in KEYS]
+        assert set(homes) == {0, 1, 2}
+        for key in KEYS[:6]:
+            assert await enclave.call(one, "ask", keys=KEYS, key=key) == homes
+
+
+async def test_calls_of_a_wasm_actor_stick_too(enclave: Enclave) -> None:
+    enclave.bundle("work", WORK, "Work")
+    claims = ClaimsInput(
+        name="front", version="0.1.0", entry="front.wasm", issued_at=1, capabilities={"work": ("where",)}, kind="wasm"
+    )
+    archive = build_archive({"front.wasm": bytes(wat2wasm(FORWARD)), "front.json": json.dumps(FORWARDED).encode()})
+    enclave.bundles["front"] = build_bundle(archive, claims, enclave.key)
+    links = """
+  - {from: parent, to: front, operations: [where]}
+  - {from: parent, to: work, operations: [where], sticky: key}
+  - {from: front, to: work, operations: [where], sticky: key}
+"""
+    await enclave.push(enclave.manifest(links=links, actors={"work": ", replicas: 3"}))
+    homes = [await enclave.call("work", "where", 1, key) for key in KEYS]
+    assert set(homes) == {0, 1, 2}
+    assert [await enclave.call("front", "where", 2, key) for key in KEYS] == homes
 
 
 async def test_messages_stick_too(enclave: Enclave, until: Any) -> None:

@@ -200,6 +200,19 @@ def test_a_ticket_of_the_past_changes_nothing() -> None:
     assert code_of(lambda: tenure_at(Role.ACTIVE).fence(TICKET, KEY)) is ContinuityCode.TERM
 
 
+@pytest.mark.parametrize(("term", "wakes"), [(6, False), (7, False), (8, True)])
+def test_a_ticket_that_was_held_back_wakes_nobody_who_retired_for_a_later_term(term: int, wakes: bool) -> None:
+    old = tenure_at(Role.ACTIVE)
+    old.fence(dataclasses.replace(TICKET, term=7), OTHER)
+    held_back = Ticket("d", SLOT, term, OTHER)
+    if wakes:
+        old.promote(held_back, OTHER)
+        assert (old.role, old.term) == (Role.ACTIVE, term)
+    else:
+        assert code_of(lambda: old.promote(held_back, OTHER)) is ContinuityCode.TERM
+        assert old.role is Role.RETIRED
+
+
 def test_a_ticket_without_a_quorum_is_refused() -> None:
     assert code_of(lambda: verify_ticket(sign_ticket(TICKET, A), APPROVERS)) is ContinuityCode.APPROVAL
     assert code_of(lambda: verify_ticket(signed()[:-1], APPROVERS)) is ContinuityCode.APPROVAL

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from tea.trust import pcr
 from tea.trust.attestation import AttestationCode, AttestationError
-from tea.trust.continuity import ContinuityCode, ContinuityError, Role, Step, Tenure
+from tea.trust.continuity import ContinuityCode, ContinuityError, Role, Step, Tenure, Ticket
 from tea.trust.errors import TrustError
 from tea.trust.handover import Approved, holder_body, verify_tenancy
 from tea.trust.handover_holder import HANDING_MS, HolderSide
@@ -167,6 +167,15 @@ def test_a_holder_that_a_ticket_retired_commits_to_nobody() -> None:
     old.tenure.step(Step.FENCED)
     assert exchange.holder is not None
     assert exchange.receiver.committed(exchange.holder.prepared(prepared)) is False
+
+
+def test_a_ticket_that_was_held_back_wakes_no_holder_for_the_term_that_it_gave_away() -> None:
+    old, new = holder(), Enclave()
+    assert Exchange(old, new).run()
+    key = bytes(32)
+    held_back = Ticket(old.tenure.deployment, SLOT, new.tenure.term, key)
+    assert code_of(lambda: old.tenure.promote(held_back, key)) is ContinuityCode.TERM
+    assert (old.tenure.role, new.tenure.role) == (Role.RETIRED, Role.ACTIVE)
 
 
 def test_anyone_can_ask_who_holds_a_slot() -> None:

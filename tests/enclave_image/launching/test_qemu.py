@@ -77,7 +77,14 @@ def test_a_name_is_given_once(place: Path) -> None:
     launcher.run(plan_of(place))
     with pytest.raises(ImageError, match="runs already"):
         launcher.run(plan_of(place))
-    assert launcher.run(plan_of(place, "two")).cid != launcher.enclaves()[0].cid
+
+
+def test_no_two_enclaves_have_one_cid_whichever_ended_before(place: Path) -> None:
+    launcher = QemuLauncher(place / ".tea" / "enclaves")
+    one, two = launcher.run(plan_of(place, "one")), launcher.run(plan_of(place, "two"))
+    launcher.terminate("one")
+    three = launcher.run(plan_of(place, "three"))
+    assert one.cid != two.cid != three.cid
 
 
 def test_an_enclave_needs_its_parent(place: Path) -> None:
