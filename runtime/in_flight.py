@@ -6,6 +6,7 @@ May not: do anything; the router and its rooms do. Rule: docs/architecture.md, "
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -92,6 +93,8 @@ class HostOrigin:
     name: str
     future: asyncio.Future[bytes]
     outgoing: dict[int, UnderWay] = field(default_factory=dict)
+    require: Callable[[], None] | None = None
+    """Raises `CallError` when the right to the call is gone: asked when a newer revision's replicas are to take it."""
 
     def answer(self, correlation: int, kind: Kind, body: bytes) -> None:
         self.outgoing.pop(correlation, None)

@@ -6,16 +6,18 @@ inside the host `HOST_LINE`. Whoever is over that is refused. Rule: docs/archite
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from tea.protocol.errors import CallError, Code
 from tea.protocol.frame import Kind
-from tea.protocol.sticky import NO_KEY
+from tea.protocol.sticky import KEY_BYTES, NO_KEY
 
-from .in_flight import Origin
+from .in_flight import HostOrigin, Origin
 from .replicas import Line, ReplicaGroup
+from .rights import require_parent_link
 from .worker.window import WINDOW_BYTES, cost_of, is_over
 
 if TYPE_CHECKING:
@@ -113,6 +115,19 @@ class Parking:
             self._shorten(one, line)
             self._settle(one)
 
+    def sender_gone(self, port: WorkerPort) -> None:
+        """A worker ended and its next life begins: its messages that wait are lost, or each life would leave some."""
+        for group in list(self.crowded):
+            line = group.lines.get(port.name)
+            lost = [one for one in line.waiting if one.sender is port] if line is not None else []
+            if line is None or not lost:
+                continue
+            line.waiting = deque(one for one in line.waiting if one.sender is not port)
+            for one in lost:
+                self._count(one, line, -1)
+                self._router.dead_letter(group.name)
+            self._end_if_empty(group, port.name, line)
+
     def leave(self, group: ReplicaGroup, why: str) -> None:
         """None of these replicas will take it: it goes to the actor's newer replicas, or is refused."""
         for one in list(self._all(group)):
@@ -156,6 +171,7 @@ class Parking:
         try:
             if router.groups.get(left.name) is left:
                 raise CallError(Code.UNAVAILABLE, f"no replica of {left.name} is running now ({why})", actor=left.name)
+            self._require_right(one)
             deadline = 0
             if one.deadline_at is not None:
                 deadline = max(1, int((one.deadline_at - router.loop.time()) * 1000))
@@ -167,6 +183,20 @@ class Parking:
             self._refuse(one, error)
         if settled:
             self._settle(one)
+
+    def _require_right(self, one: Parked) -> None:
+        """Raise `CallError(DENIED)` unless who sent it might send it now: a revision came since."""
+        router, sender = self._router, one.sender
+        if sender is not None:
+            grant = sender.links.get(one.link)
+            if sender.lost.done() or grant is None or grant.operations.index(one.operation) in grant.revoked:
+                raise CallError(
+                    Code.DENIED, f"the running manifest does not grant {one.caller} {one.group.name}.{one.operation}"
+                )
+        elif isinstance(one.origin, HostOrigin) and one.origin.require is not None:
+            one.origin.require()
+        elif one.caller == "parent":
+            require_parent_link(router.parent_grants, router.groups, one.group.name, one.operation)
 
     def _refuse(self, one: Parked, error: CallError) -> None:
         if one.kind is Kind.TELL:
@@ -182,10 +212,13 @@ class Parking:
     def _shorten(self, one: Parked, line: Line) -> None:
         line.waiting.remove(one)  # the first, but for one that is taken out
         self._count(one, line, -1)
+        self._end_if_empty(one.group, one.caller, line)
+
+    def _end_if_empty(self, group: ReplicaGroup, caller: str, line: Line) -> None:
         if not line.waiting:
-            del one.group.lines[one.caller]
-            if not one.group.lines:
-                self.crowded.discard(one.group)
+            del group.lines[caller]
+            if not group.lines:
+                self.crowded.discard(group)
 
     def _count(self, one: Parked, line: Line, change: int) -> None:
         line.size += change * len(one.body)
@@ -199,7 +232,10 @@ class Parking:
     @staticmethod
     def _settle(one: Parked) -> None:
         if one.sender is not None and one.kind is Kind.TELL:
-            one.sender.settle(one.link, len(one.body))
+            # By the size that its sender counted: on a sticky link a key stood in front.
+            grant = one.sender.links.get(one.link)
+            size = len(one.body) + (KEY_BYTES if grant is not None and grant.sticky else 0)
+            one.sender.settle(one.link, size)
 
 
 def _too_late(group: ReplicaGroup) -> CallError:

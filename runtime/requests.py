@@ -51,17 +51,35 @@ async def request(
         waits = " <- ".join((call.caller, *call.chain))
         raise CallError(Code.CONFLICT, f"{actor} waits for this very call ({waits}): it would never end")
 
+    size = 0
+
     async def ask(number: int | None) -> Answer:
+        nonlocal size
         try:
             answer = await host.router.call_for(
-                call.caller, call.chain, actor, operation, body, timeout=timeout, replica=number
+                call.caller,
+                call.chain,
+                actor,
+                operation,
+                body,
+                timeout=timeout,
+                replica=number,
+                require=lambda: _require_link(port, call, actor, operation),
             )
         except CallError as error:
             return Answer(number, error)
+        size += len(answer)
+        if size > MAX_BODY:  # they do not fit a reply, and while one replica keeps silent the host would hold them all
+            raise CallError(Code.EXHAUSTED, f"the answers have over {MAX_BODY} bytes together", limit=MAX_BODY)
         return Answer(number, answer)
 
     numbers = _replicas(host, group) if every else (replica,)
-    return await asyncio.gather(*(ask(number) for number in numbers))
+    try:
+        async with asyncio.TaskGroup() as asking:
+            asked = [asking.create_task(ask(number)) for number in numbers]
+    except ExceptionGroup as errors:
+        raise errors.exceptions[0] from None
+    return [one.result() for one in asked]
 
 
 def _require_link(port: WorkerPort, call: Call, actor: str, operation: str) -> None:

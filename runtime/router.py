@@ -185,9 +185,10 @@ class Router:
         timeout: float | None,
         replica: int | None = None,
         key: bytes = NO_KEY,
+        require: Callable[[], None] | None = None,
     ) -> bytes:
-        """Call an actor as a worker whose right to this call `requests` has checked, or as the host. See `call`."""
-        origin = HostOrigin(caller, self.loop.create_future())
+        """`call` as the host, or as a worker whose right `requests` has checked; `require` checks it once more."""
+        origin = HostOrigin(caller, self.loop.create_future(), require=require)
         self.submit(origin, 1, caller, actor, operation, body, timeout=timeout, chain=chain, replica=replica, key=key)
         return await self._answer_to(origin)
 
@@ -383,6 +384,8 @@ class Router:
         if port in group.ports:
             group.ports.remove(port)
         self.cancellation.caller_gone(port)
+        if self.groups.get(port.name) is group:
+            self.parking.sender_gone(port)
         if not group.lines:
             return
         if any(other.open for other in group.ports):

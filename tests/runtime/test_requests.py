@@ -10,6 +10,7 @@ import os
 import signal
 from typing import Any
 
+import msgspec
 import pytest
 
 from tea.protocol.errors import CallError, Code
@@ -33,6 +34,12 @@ class Worker(Actor):
         if self.replica == replica:
             time.sleep(seconds)
         return self.replica
+
+    @operation
+    def bulk(self, size: int, silent: int) -> bytes:
+        if self.replica == silent:
+            time.sleep(60)
+        return bytes(size)
 
     @operation
     def picky(self) -> int:
@@ -82,13 +89,13 @@ LINKS = """
   - {from: parent, to: front, operations: [ask]}
   - {from: front, to: desk, operations: [any]}
   - {from: desk, to: intercom, operations: [request, request_all]}
-  - {from: desk, to: worker, operations: [status, slow, picky, for_intercom]}
+  - {from: desk, to: worker, operations: [status, slow, bulk, picky, for_intercom]}
 """
 CIRCLE = """
   - {from: parent, to: worker, operations: [back]}
   - {from: worker, to: desk, operations: [any]}
 """
-ASKS = {"intercom": ("request", "request_all"), "worker": ("status", "slow", "picky", "for_intercom")}
+ASKS = {"intercom": ("request", "request_all"), "worker": ("status", "slow", "bulk", "picky", "for_intercom")}
 
 
 async def boot(enclave: Enclave, links: str = LINKS, replicas: int = 3) -> None:
@@ -139,6 +146,19 @@ async def test_a_replica_that_refuses_or_lets_the_time_pass_is_an_outcome_beside
     assert answers[1]["sentence"] == "not this one"
     answers = await enclave.call("desk", "all", "worker", "slow", [1.0, 2], 0.3)
     assert [(one["value"], one["error"]) for one in answers] == [(0, None), (1, None), (None, "DEADLINE")]
+
+
+async def test_answers_that_fit_no_reply_are_not_kept_while_another_replica_is_silent(
+    enclave: Enclave, until: Any
+) -> None:
+    await boot(enclave)
+    body = msgspec.msgpack.encode([MAX_BODY * 2 // 3, 2])
+    with pytest.raises(CallError) as caught:
+        await request(enclave.host, Call("desk", 0), "worker", "bulk", body, timeout=60.0, replica=None, every=True)
+    assert caught.value.code is Code.EXHAUSTED
+    assert len(enclave.host.supervisors["worker"].port(2).delivered) == 1, "it has not answered yet"
+    await until(lambda: enclave.host.router.in_flight == 0)
+    os.kill(enclave.host.supervisors["worker"].pids[2], signal.SIGKILL)
 
 
 async def test_a_replica_that_is_down_has_an_outcome_too(enclave: Enclave, until: Any) -> None:
