@@ -75,6 +75,8 @@ LINKS = """
   - {from: parent, to: caller, operations: [pipelined, provider, sequence]}
   - {from: caller, to: echo, operations: [echo]}
   - {from: caller, to: kvp, operations: [get, set]}
+  - {from: parent, to: near, operations: [pipelined, sequence]}
+  - {from: near, to: beside, operations: [echo], as: echo, direct: true}
 """
 ASKS = {"echo": ("echo",), "kvp": ("get", "set")}
 
@@ -100,26 +102,36 @@ def cpu_seconds(pids: list[int]) -> float:
 
 
 async def calls(rounds: int, repeats: int) -> dict[str, float]:
-    """Routed calls, pipelined calls, provider calls."""
+    """Routed calls, pipelined calls, provider calls, calls over a direct link."""
     async with enclave() as made:
         made.actor("echo", ECHO, "Echo")
         made.actor("caller", CALLER, "Caller", asks=ASKS)
+        made.actor("beside", ECHO, "Echo")
+        made.actor("near", CALLER, "Caller", asks={"beside": ("echo",)})
         await made.push(LINKS)
         gc.freeze()
         pids = [os.getpid(), *made.pids("echo"), *made.pids("caller")]
         routed, provider, pipelined, cpu = [], [], [], []
+        direct, direct_pipelined = [], []
         await made.call("caller", "sequence", 500)
+        await made.call("near", "sequence", 500)
         for _ in range(repeats):
             before = cpu_seconds(pids)
             routed.append((await made.call("caller", "sequence", rounds))[0] * 1e6)
             cpu.append((cpu_seconds(pids) - before) / rounds * 1e6)
             provider.append((await made.call("caller", "provider", rounds))[0] * 1e6)
             pipelined.append(await made.call("caller", "pipelined", rounds * 5, 64))
+            direct.append((await made.call("near", "sequence", rounds))[0] * 1e6)
+            direct_pipelined.append(await made.call("near", "pipelined", rounds * 5, 64))
+        if made.host.router.figures_of("beside").calls:
+            raise RuntimeError("a direct link was not used: its figures would be the host's")
         return {
             "routed_p50_us": statistics.median(routed),
             "provider_p50_us": statistics.median(provider),
             "pipelined_per_s": statistics.median(pipelined),
             "cpu_us_per_call": statistics.median(cpu),
+            "direct_p50_us": statistics.median(direct),
+            "direct_pipelined_per_s": statistics.median(direct_pipelined),
         }
 
 
@@ -179,6 +191,7 @@ def measure(rounds: int, repeats: int, core: int | None, *, with_peers: bool) ->
         ours |= runner.run(workers(200))
     result: dict[str, Any] = {
         "routed_p50_over_c_relay": ours["routed_p50_us"] / floor["routed"],
+        "direct_p50_over_c_relay": ours["direct_p50_us"] / floor["routed"],
         "provider_call_over_socketpair": ours["provider_p50_us"] / python,
         **ours,
         "c_direct_p50_us": floor["direct"],

@@ -55,6 +55,8 @@ LINKS = """
   - {from: front, to: echo, operations: [echo]}
   - {from: echo, to: kvp, operations: [incr]}
 """
+DIRECT = LINKS.replace("to: echo, operations: [echo]}", "to: echo, operations: [echo], direct: true}")
+"""The same, where calls from front to echo go from worker to worker."""
 EXPECTED = {Code.UNAVAILABLE, Code.DEADLINE, Code.EXHAUSTED}
 
 
@@ -123,7 +125,9 @@ async def load(made: BenchEnclave, ledger: Ledger, until: float) -> None:
             await asyncio.sleep(0)
 
 
-async def trouble(made: BenchEnclave, chance: random.Random, until: float, did: collections.Counter[str]) -> None:
+async def trouble(
+    made: BenchEnclave, links: str, chance: random.Random, until: float, did: collections.Counter[str]
+) -> None:
     """One mischief after another."""
     edition = 1
     while time.monotonic() < until:
@@ -143,7 +147,7 @@ async def trouble(made: BenchEnclave, chance: random.Random, until: float, did: 
             edition += 1
             build(made, edition)
             try:
-                await made.push(LINKS)
+                await made.push(links)
             except CallError as error:
                 did[f"upgrade refused: {error.code.name}"] += 1
                 continue
@@ -158,20 +162,20 @@ def _signal(pid: int, number: signal.Signals) -> bool:
     return True
 
 
-async def run(seconds: float, seed: int) -> dict[str, Any]:
+async def run(seconds: float, seed: int, links: str = LINKS) -> dict[str, Any]:
     """The whole; figures as one JSON object."""
     chance = random.Random(seed)
     did: collections.Counter[str] = collections.Counter()
     before_children = children()
     async with enclave() as made:
         build(made, 1)
-        await made.push(LINKS)
+        await made.push(links)
         ledger = Ledger()
         await asyncio.wait_for(load(made, ledger, time.monotonic() + 2), 30)  # warm: caches and pools are filled
         gc.collect()
         before, open_before = resident_mib(), descriptors()
         until = time.monotonic() + seconds
-        await asyncio.gather(load(made, ledger, until), trouble(made, chance, until, did))
+        await asyncio.gather(load(made, ledger, until), trouble(made, links, chance, until, did))
         async with asyncio.timeout(30):
             while ledger.answered < ledger.sent:  # noqa: ASYNC110 (each has a deadline of 5 s)
                 await asyncio.sleep(0.05)
@@ -211,10 +215,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.chaos", description=__doc__.splitlines()[0])
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 31))
+    parser.add_argument("--direct", action="store_true", help="the link between the actors is direct")
     parser.add_argument("--json", action="store_true", help="one JSON object")
     arguments = parser.parse_args()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        result = runner.run(run(arguments.seconds, arguments.seed))
+        result = runner.run(run(arguments.seconds, arguments.seed, DIRECT if arguments.direct else LINKS))
     if arguments.json:
         print(json.dumps(result, indent=2))
     else:

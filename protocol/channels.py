@@ -69,6 +69,8 @@ class ActorStatus(msgspec.Struct, frozen=True):
     """Calls to it that were taken back, because nobody waited for them any more."""
     dead_letters: int = 0
     """Messages to it that were lost."""
+    lanes: int = 0
+    """Direct ways between its replicas and those of others, by which calls go past the host."""
 
 
 class ProviderStatus(msgspec.Struct, frozen=True):

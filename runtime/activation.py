@@ -16,6 +16,7 @@ from tea.protocol.errors import CallError, Code
 from tea.providers.nitro.client import NsmError
 from tea.trust.errors import TrustError
 
+from .lanes import join
 from .loader import LoadPlan, load
 from .measure import AlreadyMeasured, Identity
 from .phases import Phase
@@ -97,6 +98,7 @@ class Activator:
             kept = revisions.kept(actor_plans)
             starting = {name: revisions.supervisor(actor) for name, actor in actor_plans.items() if name not in kept}
             revisions.starting = starting
+            join(starting)
             for name, supervisor in kept.items():
                 plan.declared[name] = supervisor.declared()
             for layer in plan.start_layers():

@@ -34,6 +34,8 @@ class Grant:
     """Places in `operations` that a newer revision took away from a worker that drains."""
     sticky: str = ""
     """The parameter by whose value calls go to the same replica; empty: to the least loaded."""
+    direct: bool = False
+    """Whether its calls may go from worker to worker, by lanes (`lanes.py`). They may always go by the router too."""
 
     def describe(self, declared: Mapping[str, Mapping[str, OperationDescription]]) -> LinkDescription:
         """What the worker is told of it.

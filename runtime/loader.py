@@ -133,6 +133,7 @@ class LoadPlan:
                         methods=tuple(getattr(provider, operation) for operation in operations) if provider else (),
                         behind=frozenset(link.behind),
                         sticky=link.sticky,
+                        direct=link.direct,
                     )
                 )
             self.grants[name] = number_links(grants)

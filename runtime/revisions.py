@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Final
 
+from .lanes import keep_together
 from .loader import LoadPlan
 from .supervisor import ActorPlan, ActorSupervisor
 from .worker_port import WorkerPort
@@ -75,13 +76,15 @@ class Revisions:
 
     def kept(self, plans: Mapping[str, ActorPlan]) -> dict[str, ActorSupervisor]:
         """The actors that can serve the next revision as they are."""
-        return {
+        kept = {
             name: self.supervisors[name]
             for name, plan in plans.items()
             if name in self.supervisors
             and not self.supervisors[name].failed
             and self.supervisors[name].plan.serves_as(plan)
         }
+        keep_together(kept, plans)
+        return kept
 
     def supervisor(self, plan: ActorPlan) -> ActorSupervisor:
         """What is to keep an actor's replicas; it starts none yet."""

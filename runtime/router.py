@@ -370,7 +370,7 @@ class Router:
         """A worker is gone: answer what it had in hand, once; end what it waited for."""
         delivered, port.delivered = port.delivered, {}
         group = port.group
-        if delivered and not port.retiring:
+        if delivered and port.blames and not port.retiring:
             # A worker takes its mail in order, so the oldest is what it had in hand.
             port.blame(next(iter(delivered.values())))
         body = CallError(Code.UNAVAILABLE, f"{port.name} ended while it had this call in hand ({why})").encode()

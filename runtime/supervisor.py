@@ -10,9 +10,12 @@ from __future__ import annotations
 import asyncio
 import collections
 import random
+import socket
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
+
+import msgspec
 
 from tea.protocol.errors import CallError
 from tea.protocol.frame import Frame, FrameError, Kind
@@ -20,6 +23,7 @@ from tea.protocol.operations import OperationDescription
 from tea.protocol.sticky import place_of
 from tea.trust.manifest import Link
 
+from .lanes import Lane, cut, cut_revoked
 from .links import Grant
 from .replicas import ReplicaGroup
 from .revocation import narrowed
@@ -77,7 +81,9 @@ class ActorPlan:
         """Whether workers that were started by this plan can serve `other` without being replaced."""
 
         def shape(plan: ActorPlan) -> tuple[object, ...]:
-            links = sorted((g.name, g.target, g.operations, sorted(g.behind), g.sticky) for g in plan.links.values())
+            links = sorted(
+                (g.name, g.target, g.operations, sorted(g.behind), g.sticky, g.direct) for g in plan.links.values()
+            )
             limits = (plan.memory_bytes, plan.cpu_seconds, plan.in_flight, plan.mailbox, plan.kvp_bytes, plan.fuel)
             return (plan.bundle_digest, plan.replicas, links, limits, plan.welcome(0).identity.environment)
 
@@ -126,6 +132,8 @@ class ActorSupervisor:
         self._stop_asked: asyncio.Future[None] = router.loop.create_future()
         """Ends the delay before a restart."""
         self._starting: set[WorkerPort] = set()
+        self.lanes: dict[int, list[Lane]] = {}
+        """Lanes of replicas that were not started yet. One that is started anew has none: its calls go by the host."""
         self._replacing: set[int] = set()
         # Replicas of a later revision have other numbers: what is kept for an old one is not the new one's.
         self._numbers = range(first_number, first_number + plan.replicas)
@@ -203,6 +211,8 @@ class ActorSupervisor:
     def _open(self, port: WorkerPort) -> None:
         if not port.open:
             port.open = True
+            if port.lanes:
+                port.send(Frame(Kind.HELLO))
             if self.on_serves is not None:
                 self.on_serves(self.plan.name, port.replica)
 
@@ -214,15 +224,33 @@ class ActorSupervisor:
         """Take from its replicas, which drain, what the running manifest's links of this actor no longer grant."""
         for replica in self._replicas.values():
             replica.port.links = narrowed(replica.port.links, links)
+            cut_revoked(self.plan.name, replica.port.lanes, replica.port.links)
 
     async def _start_one(self, number: int, *, opened: bool = False) -> None:
-        plan = self.plan
+        lanes = [lane for lane in self.lanes.pop(number, ()) if lane.alive]
         try:
+            await self._start_replica(number, lanes, opened)
+        except BaseException:
+            cut(lanes)
+            raise
+
+    async def _start_replica(self, number: int, lanes: list[Lane], opened: bool) -> None:
+        plan = self.plan
+        ends: list[socket.socket] = []
+        try:
+            ends.extend(lane.hand_over(plan.name) for lane in lanes)
             process, connection = await self._zygote.spawn(
-                plan.name, memory_bytes=plan.memory_bytes, cpu_seconds=plan.cpu_seconds, profile=plan.profile
+                plan.name,
+                memory_bytes=plan.memory_bytes,
+                cpu_seconds=plan.cpu_seconds,
+                profile=plan.profile,
+                lanes=ends,
             )
-        except SpawnError as error:
+        except (SpawnError, OSError) as error:
             raise StartFailed(str(error)) from error
+        finally:
+            for end in ends:
+                end.close()
         if self._stopping:
             connection.close()
             process.kill()
@@ -238,6 +266,7 @@ class ActorSupervisor:
             mailbox=plan.mailbox,
             kvp_bytes=plan.kvp_bytes,
             note=self._note,
+            lanes=lanes,
         )
         if process.listener is not None:
             process.listener.tell(port.refused)
@@ -245,7 +274,11 @@ class ActorSupervisor:
         self._starting.add(port)
         try:
             await self._router.loop.connect_accepted_socket(lambda: port, connection)
-            port.welcome(plan.welcome(number), plan.bundle)
+            welcome = plan.welcome(number)
+            if lanes:
+                told = tuple(lane.describe(plan.name, 1 + place) for place, lane in enumerate(lanes))
+                welcome = msgspec.structs.replace(welcome, lanes=told)
+            port.welcome(welcome, plan.bundle)
             await asyncio.wait_for(asyncio.shield(port.ready), READY_SECONDS)
             if self._stopping:
                 raise ConnectionError("it was not needed any more")
@@ -278,6 +311,7 @@ class ActorSupervisor:
         ends: set[asyncio.Future[Any]] = {port.lost, process.ended}
         await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         port.abort()
+        cut(port.lanes)
         if port.violated is None and not self._stopping:
             # A process that ends closes its socket a moment before; one that lives on has closed it itself.
             await asyncio.wait({process.ended}, timeout=CLOSED_SECONDS)
@@ -367,6 +401,8 @@ class ActorSupervisor:
         self._stopping = True
         if not self._stop_asked.done():
             self._stop_asked.set_result(None)
+        for lanes in self.lanes.values():  # of replicas that will not start any more
+            cut(lanes)
         for port in list(self._starting):  # one that was coming back is not needed any more
             port.abort()
         replicas = list(self._replicas.values())
@@ -382,10 +418,16 @@ class ActorSupervisor:
         loop = self._router.loop
         port, process = replica.port, replica.process
         until = loop.time() + drain
+        incoming = [lane for lane in port.lanes if lane.leads_to(port.name)]
+        for lane in incoming:
+            lane.retire()
         while port.delivered and not process.ended.done() and loop.time() < until:  # noqa: ASYNC110 (a drain may be coarse)
             await asyncio.sleep(0.005)
         port.send(Frame(Kind.BYE))
-        await asyncio.wait({process.ended}, timeout=EXIT_SECONDS if drain > 0 else 0.2)
+        seconds = EXIT_SECONDS if drain > 0 else 0.2
+        if incoming:  # what is under way there only the worker knows: it finishes that after BYE
+            seconds = max(seconds, until - loop.time())
+        await asyncio.wait({process.ended}, timeout=seconds)
         if not process.ended.done() and drain > 0:
             self.last_error = f"{self.plan.name}#{port.replica} ignored its drain and was killed"
             self._note(port, "warning", self.last_error)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 import msgspec
@@ -20,6 +20,7 @@ from tea.sdk.binding import LinkDescription
 
 from .declared import undeclarable
 from .in_flight import Pending, UnderWay
+from .lanes import Lane
 from .links import Grant
 from .poison import CRASHES
 from .refusals import DEBT_LIMIT, DROPPED_FRAME, HOLD_SECONDS, REFUSED_FRAME, Debt
@@ -73,6 +74,7 @@ class WorkerPort(asyncio.Protocol):
         mailbox: int,
         kvp_bytes: int,
         note: Note,
+        lanes: Sequence[Lane] = (),
     ) -> None:
         self.name = group.name
         self.group = group
@@ -82,6 +84,10 @@ class WorkerPort(asyncio.Protocol):
         self.in_flight_limit = in_flight_limit
         self.mailbox = mailbox
         self.kvp_bytes = kvp_bytes
+        self.lanes = lanes
+        """Its direct ways to and from other workers."""
+        self.blames = not any(lane.leads_to(group.name) for lane in lanes)
+        """Whether what it has in hand when it ends is known here, and to blame."""
         self.unsent_limit = UNSENT_LIMIT
         self.open = False
         """Whether calls are given to it: after HELLO, until drain or loss."""

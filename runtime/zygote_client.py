@@ -1,6 +1,6 @@
 """The host's side of the zygote: asks for workers, holds their pidfds, reaps them.
 
-May not: hand the zygote anything but a worker's end of a socketpair. Rule: docs/architecture.md, "Processes".
+May not: hand the zygote anything but a worker's ends of socketpairs. Rule: docs/architecture.md, "Processes".
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import msgspec
@@ -154,21 +154,41 @@ class Zygote:
             raise SandboxLacking(refusal)
 
     async def spawn(
-        self, name: str, *, memory_bytes: int, cpu_seconds: int, profile: Profile = Profile.PYTHON
+        self,
+        name: str,
+        *,
+        memory_bytes: int,
+        cpu_seconds: int,
+        profile: Profile = Profile.PYTHON,
+        lanes: Sequence[socket.socket] = (),
     ) -> tuple[Process, socket.socket]:
         """Fork a worker and wait until it is closed in; its process and the host's end of its socketpair.
 
+        `lanes` are what it has beside its own socket, as the descriptors from 1 on; they stay the caller's to close.
         Raises `SpawnError`. Whoever gives up meanwhile leaves nothing behind: the worker is ended.
         """
         if profile is not Profile.PYTHON and self._beside is None:
             # Started with the first such worker: the compiler stays out of the memory of all the others.
             if self._compiled is None:
                 self._compiled = Zygote(self._loop, beside=self)
-            return await self._compiled.spawn(name, memory_bytes=memory_bytes, cpu_seconds=cpu_seconds, profile=profile)
-        # A task of its own: the answer to a request that was sent is read, or the next request would read it.
-        task = self._loop.create_task(self._fork(Spawn(0, name, None, memory_bytes, cpu_seconds, profile)))
+            return await self._compiled.spawn(
+                name, memory_bytes=memory_bytes, cpu_seconds=cpu_seconds, profile=profile, lanes=lanes
+            )
+        # A task of its own: the answer to a request that was sent is read, or the next request would read it. So it has
+        # lanes of its own, too.
+        request = Spawn(0, name, None, memory_bytes, cpu_seconds, profile, len(lanes))
+        if any(lane.fileno() < 0 for lane in lanes):
+            raise SpawnError(f"{name} was not needed any more: its lanes are closed")
+        held = [lane.dup() for lane in lanes]
+        task = self._loop.create_task(self._fork(request, held))
         self._forking.add(task)
-        task.add_done_callback(self._forking.discard)
+
+        def forked(task: asyncio.Task[tuple[Process, socket.socket]]) -> None:
+            self._forking.discard(task)
+            for lane in held:
+                lane.close()
+
+        task.add_done_callback(forked)
         try:
             await asyncio.wait({task})
         except asyncio.CancelledError:
@@ -185,19 +205,19 @@ class Zygote:
             raise
         return process, connection
 
-    async def _fork(self, request: Spawn) -> tuple[Process, socket.socket]:
+    async def _fork(self, request: Spawn, lanes: list[socket.socket]) -> tuple[Process, socket.socket]:
         async with self._lock:
             try:
-                return await self._spawn(request)
+                return await self._spawn(request, lanes)
             except (OSError, EOFError):
                 # The zygote died between two requests: one new zygote, one more try.
                 self._discard()
                 try:
-                    return await self._spawn(request)
+                    return await self._spawn(request, lanes)
                 except (OSError, EOFError) as error:
                     raise SpawnError(f"the zygote died twice while it forked {request.name}: {error}") from error
 
-    async def _spawn(self, request: Spawn) -> tuple[Process, socket.socket]:
+    async def _spawn(self, request: Spawn, lanes: Sequence[socket.socket]) -> tuple[Process, socket.socket]:
         control = await self._ensure()
         if self.required or (self._beside is not None and self._beside.required):
             self._require_promises()
@@ -210,7 +230,9 @@ class Zygote:
                 uid = (self._beside or self)._next_uid()
             if self._cgroups is not None:
                 cgroup = self._cgroups.make(request.memory_bytes)
-            descriptors = array.array("i", [theirs.fileno()] + ([cgroup.descriptor] if cgroup is not None else []))
+            descriptors = array.array("i", [theirs.fileno(), *(lane.fileno() for lane in lanes)])
+            if cgroup is not None:
+                descriptors.append(cgroup.descriptor)
             data = msgspec.msgpack.encode(msgspec.structs.replace(request, token=self._token, uid=uid))
             control.sendmsg([data], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, descriptors.tobytes())])
             answer = msgspec.msgpack.decode(await self._receive(control, SPAWN_SECONDS), type=Spawned)

@@ -22,6 +22,9 @@ _NAMED_SECTIONS: Final = {
 }
 
 
+_DIRECT: Final = "true (past the host: who stands behind a call is not stamped)"
+
+
 def diff(old: Manifest, new: Manifest) -> list[str]:
     """What changes from `old` to `new`, a line each; empty when they are the same."""
     lines: list[str] = []
@@ -66,7 +69,7 @@ def _comparable(manifest: Manifest) -> dict[str, Plain]:
         if isinstance(entries, dict):
             parts.update({f"{kind} {name}": entry for name, entry in entries.items()})
     for link in manifest.links:
-        parts[f"link {link.source} -> {link.name}"] = link.plain()
+        parts[f"link {link.source} -> {link.name}"] = _link(link)
     if manifest.ra is not None:
         parts["quorum"] = manifest.ra.quorum
         parts.update({f"slot {slot}": one.plain() for slot, one in manifest.ra.members.items()})
@@ -74,6 +77,11 @@ def _comparable(manifest: Manifest) -> dict[str, Plain]:
         parts["backup"] = f"{manifest.backup.threshold} of {len(manifest.backup.keepers)} keepers restore it"
         parts.update({f"keeper {name}": recovery_key_text(key) for name, key in manifest.backup.keepers.items()})
     return parts
+
+
+def _link(link: Link) -> dict[str, Plain]:
+    # What is given up is said where it is approved.
+    return {**link.plain(), "direct": _DIRECT} if link.direct else link.plain()
 
 
 def _changes(path: str, old: Plain, new: Plain) -> Iterator[str]:
@@ -105,7 +113,7 @@ def _show(value: Plain) -> str:
 def explain_reach(manifest: Manifest) -> list[str]:
     """Who can in effect reach what, a line each: directly, and through whom (the shortest way), for the parent and
     every actor. A link with `behind` counts only where all of these would stand in the chain. Then, which links are
-    sticky.
+    sticky, and which direct.
     """
     lines: list[str] = []
     for origin in (PARENT, *manifest.actors):
@@ -118,6 +126,12 @@ def explain_reach(manifest: Manifest) -> list[str]:
         f"{manifest.actors[link.target].replicas}"
         for link in manifest.links
         if link.sticky
+    )
+    lines.extend(
+        f"calls from {link.source} to {link.target} go past the host (direct): {link.target} sees {link.source} as "
+        "their caller, and not who stands behind them"
+        for link in manifest.links
+        if link.direct
     )
     return lines
 

@@ -6,7 +6,8 @@ Rule: docs/architecture.md, "Bundle, manifest, measured boot".
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import collections
+from collections.abc import Collection, Mapping
 from typing import Final
 
 from . import names
@@ -18,6 +19,10 @@ from .schema import Field
 MAX_LINKS: Final = 4096
 MAX_PARAMETER: Final = 64
 """Characters of a parameter's name."""
+MAX_LANES: Final = 256
+"""Pairs of replicas that the direct links of a manifest join: each is a socket that the host holds."""
+MAX_LANES_OF_REPLICA: Final = 64
+"""Lanes that end at one replica: each is a descriptor of its worker."""
 
 
 def read_links(
@@ -29,7 +34,7 @@ def read_links(
     """The links of a manifest, sorted by source and name. Raises `ManifestError`."""
     links: dict[tuple[str, str], Link] = {}
     for field in section.items(most=MAX_LINKS):
-        given = field.mapping(("from", "to", "operations"), ("as", "behind", "sticky"))
+        given = field.mapping(("from", "to", "operations"), ("as", "behind", "sticky", "direct"))
         source = given["from"].one_of_names((names.PARENT, *actors), "`parent`, or an actor", "actors")
         target = _target(given["to"], source, providers, actors)
         if source != names.PARENT and target not in issuers[actors[source].issuer].capabilities:
@@ -47,6 +52,7 @@ def read_links(
             _link_name(given.get("as"), field, source, target),
             _behind(given["behind"], source, target, actors) if "behind" in given else (),
             _sticky(given["sticky"], target, actors) if "sticky" in given else "",
+            _direct(given, source, target, actors) if "direct" in given else False,
         )
         if (source, link.name) in links:
             raise field.refuse(
@@ -56,6 +62,7 @@ def read_links(
                 "put the operations into one link" if source == names.PARENT else "join them, or name one with `as`",
             )
         links[source, link.name] = link
+    _require_few_lanes(section, links.values(), actors)
     return tuple(links[key] for key in sorted(links))
 
 
@@ -116,6 +123,50 @@ def _sticky(field: Field, target: str, actors: Mapping[str, ActorEntry]) -> str:
             "remove it: one has no replicas",
         )
     return parameter
+
+
+def _direct(given: Mapping[str, Field], source: str, target: str, actors: Mapping[str, ActorEntry]) -> bool:
+    field = given["direct"]
+    if not field.boolean():
+        return False
+    if source == names.PARENT or target not in actors:
+        raise field.refuse(
+            ManifestCode.BAD_LINK,
+            f"`direct` on a link from {source} to {target}",
+            "a link from an actor to an actor",
+            "remove it: this one goes by the host",
+        )
+    for other, why in (
+        ("behind", "the host sees no direct call, and cannot say who stands behind it"),
+        ("sticky", "the caller's worker chooses the replica of a direct call by its load"),
+    ):
+        if other in given:
+            raise field.refuse(ManifestCode.BAD_LINK, f"`direct` beside `{other}`", "one of them", why)
+    return True
+
+
+def _require_few_lanes(section: Field, links: Collection[Link], actors: Mapping[str, ActorEntry]) -> None:
+    total, ends = 0, collections.Counter[str]()
+    for link in links:
+        if link.direct:
+            sources, targets = actors[link.source].replicas, actors[link.target].replicas
+            total += sources * targets
+            ends.update({link.source: targets, link.target: sources})
+    for actor, count in ends.items():
+        if count > MAX_LANES_OF_REPLICA:
+            raise section.refuse(
+                ManifestCode.TOO_LARGE,
+                f"direct links that join each replica of {actor} to {count} others",
+                f"at most {MAX_LANES_OF_REPLICA}",
+                "have fewer replicas, or fewer links `direct`",
+            )
+    if total > MAX_LANES:
+        raise section.refuse(
+            ManifestCode.TOO_LARGE,
+            f"direct links that join {total} pairs of replicas",
+            f"at most {MAX_LANES}",
+            "have fewer replicas, or fewer links `direct`",
+        )
 
 
 def _behind(field: Field, source: str, target: str, actors: Mapping[str, ActorEntry]) -> tuple[str, ...]:

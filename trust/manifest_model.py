@@ -134,6 +134,8 @@ class Link:
     """All of these must stand in the chain behind the source's call; empty: whoever."""
     sticky: str = ""
     """The parameter by whose value calls go to the same replica of the target; empty: to the least loaded."""
+    direct: bool = False
+    """Whether calls go from worker to worker, past the host: it stamps the caller, and nobody behind the call."""
 
     def plain(self) -> dict[str, Plain]:
         plain: dict[str, Plain] = {
@@ -146,6 +148,8 @@ class Link:
             plain["behind"] = list(self.behind)
         if self.sticky:
             plain["sticky"] = self.sticky
+        if self.direct:
+            plain["direct"] = True
         return plain
 
 

@@ -128,6 +128,12 @@ class Field:
             raise self.refuse(ManifestCode.OUT_OF_RANGE, f"{value}", f"{low} to {high}", "choose one in that range")
         return value
 
+    def boolean(self) -> bool:
+        value = self.node.value
+        if not isinstance(value, bool):
+            raise self.wrong_type("true or false", "write it without quotes")
+        return value
+
     def choice(self, options: Collection[str]) -> str:
         def close(value: str) -> str:
             near = difflib.get_close_matches(value, list(options), 1, 0.5)

@@ -42,7 +42,7 @@ _CALL: Final = int(Kind.CALL)
 _REPLY: Final = int(Kind.REPLY)
 
 
-class _ActorExited(Exception):
+class ActorExited(Exception):
     """The actor sent itself Thespian's exit request: the worker ends, and the supervisor decides what follows."""
 
 
@@ -97,7 +97,7 @@ class WorkerLoop:
             # Nobody waits for this answer longer than the caller of the call in hand does.
             seconds = min(seconds, self._deadline_at - time.monotonic())
             if seconds <= 0:
-                raise _nobody_waits()
+                raise nobody_waits()
         cost = 1 + len(body) // self._unit
         if self._under_way + cost > self._window:
             seconds = self._wait(lambda: is_over(self._under_way, cost, self._window), seconds)
@@ -182,7 +182,7 @@ class WorkerLoop:
                 return 1
             try:
                 self._serve(system, welcome)
-            except _ActorExited:
+            except ActorExited:
                 self.log("info", "the actor asked for its own end")
             finally:
                 system.stop()
@@ -278,7 +278,7 @@ class WorkerLoop:
         self._cause, self._deadline_at = 0, None
         system.pump()
         if not system.alive:
-            raise _ActorExited
+            raise ActorExited
 
     def _operation_name(self, number: int) -> str:
         return self._operations[number].name if number < len(self._operations) else f"operation {number}"
@@ -352,11 +352,11 @@ class WorkerLoop:
         for place, frame in enumerate(self._inbox):
             if frame.correlation == number and frame.kind is Kind.CALL:
                 del self._inbox[place]
-                self._send(Frame(Kind.ERROR, correlation=number, body=_nobody_waits().encode()))
+                self._send(Frame(Kind.ERROR, correlation=number, body=nobody_waits().encode()))
                 return
 
 
-def _nobody_waits() -> CallError:
+def nobody_waits() -> CallError:
     return CallError(Code.DEADLINE, "nobody waits for this any more: the call on whose behalf it is made has ended")
 
 

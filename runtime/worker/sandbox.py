@@ -7,12 +7,13 @@ trusts the actor; the kernel is the boundary. Rule: docs/sandbox.md, "The order,
 from __future__ import annotations
 
 import array
+import fcntl
 import os
 import platform
 import resource
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -79,6 +80,8 @@ class Confinement:
     base_bytes: int
     """Address space of the process at the fork: `address_space_bytes()`, asked while there was a /proc."""
     profile: Profile = Profile.PYTHON
+    lanes: int = 0
+    """Sockets to other workers, which it has beside its own as the numbers from 1 on."""
     filtered: bool = False
     """Set by the step that installs the filter: there is something to lock."""
     listener: int = -1
@@ -89,7 +92,7 @@ Step = Callable[[Confinement], str]
 
 
 def close_in(connection: socket.socket, plan: Confinement, *, tolerant: bool = False) -> None:
-    """Put on every layer of the plan, in order, and say so on `connection`, which is the one descriptor left.
+    """Put on every layer of the plan, in order, and say so on `connection`, which with the lanes is all that is left.
 
     Raises `SandboxError` at the first layer that fails, having said so; when `tolerant`, goes on and reports all.
     """
@@ -113,7 +116,7 @@ def close_in(connection: socket.socket, plan: Confinement, *, tolerant: bool = F
         os.close(plan.listener)
     # The limit on descriptors comes after all that needs one; the last lock takes away what the steps here needed.
     if Layer.DESCRIPTORS in plan.layers:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (1, 1))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (1 + plan.lanes, 1 + plan.lanes))
     if plan.filtered:
         install_filter(last_lock(platform.machine(), plan.profile), 0)
 
@@ -147,18 +150,24 @@ def _say(connection: socket.socket, born: Born, listener: int) -> None:
     connection.sendmsg([msgspec.msgpack.encode(born)], ancillary)
 
 
-def move_to_lowest(descriptor: int) -> int:
-    """Make `descriptor` the only open one, as number 0, and answer 0.
+def move_to_lowest(descriptor: int, lanes: Sequence[int] = ()) -> int:
+    """Make `descriptor` number 0 and `lanes` the numbers from 1 on, close all others, and answer 0.
 
-    The socket takes the place of standard input and the limit leaves no second number, so an actor that closes it to
+    The socket takes the place of standard input and the limit leaves no number beyond, so an actor that closes it to
     open something else has lost its only way to tell anybody.
     """
-    if descriptor != 0:
+    if lanes:
+        # Out of the way first: one may have the number that another is to get.
+        apart = [fcntl.fcntl(one, fcntl.F_DUPFD_CLOEXEC, 1 + len(lanes)) for one in (descriptor, *lanes)]
+        for number, one in enumerate(apart):
+            os.dup2(one, number, inheritable=False)
+    elif descriptor != 0:
         os.dup2(descriptor, 0, inheritable=False)
+    first = 1 + len(lanes)
     try:
-        system_call("close_range", 1, 0xFFFF_FFFF, 0)
+        system_call("close_range", first, 0xFFFF_FFFF, 0)
     except OSError:  # before Linux 5.9
-        os.closerange(1, resource.getrlimit(resource.RLIMIT_NOFILE)[1])
+        os.closerange(first, resource.getrlimit(resource.RLIMIT_NOFILE)[1])
     return 0
 
 
@@ -167,11 +176,13 @@ def move_to_lowest(descriptor: int) -> int:
 
 def _descriptors(plan: Confinement) -> str:
     # They were closed before the socket got its Python object; what is shown here is that it worked.
+    for number in range(1, 1 + plan.lanes):
+        os.fstat(number)
     try:
-        os.fstat(1)
+        os.fstat(1 + plan.lanes)
     except OSError:
-        return "one socket is inherited, and nothing else"
-    raise OSError(0, "a second descriptor is open")
+        return "one socket is inherited, and nothing else (with direct links one for each lane)"
+    raise OSError(0, f"more than {1 + plan.lanes} descriptors are open")
 
 
 def _own_uid(plan: Confinement) -> str:

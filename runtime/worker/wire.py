@@ -7,6 +7,7 @@ Rule: docs/architecture.md, "Processes".
     worker -> host   HELLO  Ready (its operations), or ERROR when the bundle cannot be loaded, then exit
     host -> worker   HELLO on a sticky link: what its target, which came up with this worker, has of operations
     either           CALL / TELL / REPLY / ERROR on numbered links; a delivered CALL or TELL carries a context
+    host -> worker   HELLO, empty: its revision serves, its lanes may be used (only to a worker that has some)
     worker -> host   TELL on link 0: one LogLine (what the actor printed)
     worker -> host   CREDIT with a message's correlation: it is done with
     host -> worker   CREDIT with a link and, as correlation, units: so much of its window for messages has room again
@@ -29,10 +30,24 @@ from .seccomp_policy import Profile
 CONTROL_LINK: Final = 0
 WINDOW: Final = 64
 """Units of a worker's windows (`window.py`) when it was told nothing else."""
+MAX_LANES: Final = 64
+"""Lanes of one worker, as the manifest's schema bounds them (`trust/manifest_links.py`)."""
 CHUNK: Final = 256 * 1024
 """Bytes of a bundle in one frame."""
 MAX_LOG_LINE: Final = 8192
 """Characters of one printed line that are kept."""
+
+
+class LaneEnd(msgspec.Struct, frozen=True, array_like=True):
+    """A worker's end of one lane: a socket to one replica of another actor (`direct.py`)."""
+
+    descriptor: int
+    link: int
+    """Of the caller."""
+    peer: str
+    replica: int
+    operations: tuple[str, ...] = ()
+    """What the link grants, by number, where calls come in; empty where they go out."""
 
 
 class Welcome(msgspec.Struct, frozen=True, array_like=True):
@@ -55,6 +70,7 @@ class Welcome(msgspec.Struct, frozen=True, array_like=True):
     """Instructions that one call of a wasm bundle may take; 0: as many as it takes when nothing is said."""
     in_flight: int = WINDOW
     """Units of its windows: of calls that have no answer, and on each link of messages that were not credited."""
+    lanes: tuple[LaneEnd, ...] = ()
 
 
 class Ready(msgspec.Struct, frozen=True, array_like=True):
@@ -73,7 +89,7 @@ class LogLine(msgspec.Struct, frozen=True, array_like=True):
 class Spawn(msgspec.Struct, frozen=True, array_like=True):
     """Host to zygote, with the worker's end of its socketpair attached: fork one worker.
 
-    A second attached descriptor is the cgroup's directory that the worker is born in.
+    Behind it the ends of its lanes are attached, then perhaps the cgroup's directory that the worker is born in.
     """
 
     token: int
@@ -82,6 +98,7 @@ class Spawn(msgspec.Struct, frozen=True, array_like=True):
     memory_bytes: int
     cpu_seconds: int
     profile: Profile = Profile.PYTHON
+    lanes: int = 0
 
 
 class Spawned(msgspec.Struct, frozen=True, array_like=True):

@@ -20,6 +20,7 @@ import msgspec
 from tea.sdk.system import System
 
 from . import offered
+from .direct import DirectLoop
 from .kernel import CLONE_PARENT, PR_SET_DUMPABLE, PR_SET_PDEATHSIG, fork, prctl
 from .layers import Layer
 from .loop import run_worker
@@ -36,7 +37,7 @@ from .sandbox import (
     warm_up,
 )
 from .seccomp_policy import Profile
-from .wire import Awake, Spawn, Spawned
+from .wire import MAX_LANES, Awake, Spawn, Spawned
 
 _MESSAGE: Final = 4096
 
@@ -50,9 +51,12 @@ def serve(control: socket.socket, layers: frozenset[Layer], base_bytes: int, sys
         if not data:
             return
         request = msgspec.msgpack.decode(data, type=Spawn)
-        if len(descriptors) not in (1, 2):
-            raise RuntimeError(f"a spawn request carries 1 or 2 descriptors, this one {len(descriptors)}")
-        cgroup = descriptors[1] if len(descriptors) == 2 else None
+        sockets = 1 + request.lanes
+        if len(descriptors) not in (sockets, sockets + 1):
+            raise RuntimeError(
+                f"a spawn request carries {sockets} descriptors or one more, this one {len(descriptors)}"
+            )
+        cgroup = descriptors[sockets] if len(descriptors) > sockets else None
         try:
             pid = fork(flags, cgroup)
         except OSError as error:
@@ -67,8 +71,9 @@ def serve(control: socket.socket, layers: frozenset[Layer], base_bytes: int, sys
                     parent,
                     base_bytes,
                     profile=request.profile,
+                    lanes=request.lanes,
                 )
-                _become_worker(descriptors[0], plan, system)
+                _become_worker(descriptors[:sockets], plan, system)
             answer = Spawned(request.token, pid, None)
         for descriptor in descriptors:
             os.close(descriptor)
@@ -76,7 +81,7 @@ def serve(control: socket.socket, layers: frozenset[Layer], base_bytes: int, sys
 
 
 def _receive(control: socket.socket) -> tuple[bytes, list[int]]:
-    data, ancillary, _flags, _address = control.recvmsg(_MESSAGE, socket.CMSG_SPACE(8))
+    data, ancillary, _flags, _address = control.recvmsg(_MESSAGE, socket.CMSG_SPACE(4 * (2 + MAX_LANES)))
     descriptors = array.array("i")
     for level, kind, payload in ancillary:
         if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
@@ -84,15 +89,17 @@ def _receive(control: socket.socket) -> tuple[bytes, list[int]]:
     return data, list(descriptors)
 
 
-def _become_worker(descriptor: int, plan: Confinement, system: System) -> NoReturn:
+def _become_worker(descriptors: list[int], plan: Confinement, system: System) -> NoReturn:
     code = 1
     try:
         gc.enable()
         leave_session()
-        connection = socket.socket(fileno=move_to_lowest(descriptor))
+        connection = socket.socket(fileno=move_to_lowest(descriptors[0], descriptors[1:]))
+        lanes = [socket.socket(fileno=1 + place) for place in range(plan.lanes)]
         offered.reseed()
         close_in(connection, plan)
-        code = run_worker(connection, functools.partial(seal_code, plan), system)
+        seal = functools.partial(seal_code, plan)
+        code = DirectLoop(connection, lanes, seal, system).run() if lanes else run_worker(connection, seal, system)
     finally:
         # No atexit handlers, no flushing: they belong to the zygote's image.
         os._exit(code)

@@ -5,13 +5,14 @@ May not: be used where threads run. Rule: docs/sandbox.md, "The layers".
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import os
 import signal
 import socket
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -44,8 +45,13 @@ def confined(
     memory_bytes: int = 64 << 20,
     cpu_seconds: int = 0,
     profile: Profile = Profile.PYTHON,
+    lanes: Sequence[socket.socket] = (),
+    announced: int | None = None,
 ) -> Outcome:
-    """Run `attempt` with exactly these layers on. What it returns must be msgpack's."""
+    """Run `attempt` with exactly these layers on, and these lanes. What it returns must be msgpack's.
+
+    `announced` is how many lanes the plan says there are, where that is not true.
+    """
     ours, theirs = socket.socketpair()
     plan = Confinement(
         frozenset(layers),
@@ -55,11 +61,12 @@ def confined(
         os.getpid(),
         address_space_bytes(),
         profile=profile,
+        lanes=len(lanes) if announced is None else announced,
     )
     with ours, theirs:
         pid = fork(flags_of(layers))
         if pid == 0:
-            _child(theirs.detach(), plan, attempt)
+            _child(theirs.detach(), [lane.fileno() for lane in lanes], plan, attempt)
         theirs.close()
         ours.settimeout(30)
         data, descriptors, _flags, _address = socket.recv_fds(ours, 1 << 16, 1)
@@ -67,20 +74,21 @@ def confined(
             os.close(descriptor)
         born = msgspec.msgpack.decode(data, type=Born) if data else Born("no word")
         answer = b""
-        if data:
-            ours.send(b"go")
-        while chunk := ours.recv(1 << 16):
-            answer += chunk
+        with contextlib.suppress(ConnectionError):  # it was not closed in, and has ended
+            if data:
+                ours.send(b"go")
+            while chunk := ours.recv(1 << 16):
+                answer += chunk
     _pid, status = os.waitpid(pid, 0)
     code = os.waitstatus_to_exitcode(status)
     result, error = msgspec.msgpack.decode(answer) if answer else (None, born.error or "")
     return Outcome(result, error, signal.Signals(-code).name if code < 0 else None)
 
 
-def _child(descriptor: int, plan: Confinement, attempt: Callable[[], Any]) -> None:
+def _child(descriptor: int, lanes: list[int], plan: Confinement, attempt: Callable[[], Any]) -> None:
     try:
         leave_session()
-        connection = socket.socket(fileno=move_to_lowest(descriptor))
+        connection = socket.socket(fileno=move_to_lowest(descriptor, lanes))
         if Layer.EMPTY_ROOT in plan.layers:
             enter_empty_root()
         close_in(connection, plan)

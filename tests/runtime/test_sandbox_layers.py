@@ -87,6 +87,52 @@ def test_no_second_descriptor_can_be_had(alone: Alone) -> None:
     assert alone(attempt, Layer.DESCRIPTORS) == ["EMFILE"] * 3
 
 
+def test_lanes_are_the_numbers_from_1_on_in_their_order_and_nothing_is_inherited_beside(alone: Alone) -> None:
+    pairs = [socket.socketpair() for _ in range(5)]
+    # Reversed, so that the numbers that they have are ones that others of them are to get.
+    ends = [pair[1] for pair in reversed(pairs)]
+    for number, pair in enumerate(reversed(pairs)):
+        pair[0].send(bytes([number]))
+    try:
+
+        def attempt() -> list[object]:
+            found = [number for number in range(1024) if tried(os.fstat, number) == "ok"]
+            more = [tried(os.open, "/etc/passwd", os.O_RDONLY), tried(os.dup, 0), tried(socket.socketpair)]
+            return [found, [os.read(number, 1)[0] for number in range(1, 6)], more]
+
+        assert alone(attempt, Layer.DESCRIPTORS, lanes=ends) == [[*range(6)], [*range(5)], ["EMFILE"] * 3]
+    finally:
+        for one, other in pairs:
+            one.close()
+            other.close()
+
+
+def test_no_descriptor_can_be_passed_over_a_lane(alone: Alone) -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs, Path("/etc/hostname").open("rb") as file:
+        socket.send_fds(ours, [b"x"], [file.fileno()])
+
+        def attempt() -> str:
+            lane = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, 1)
+            return tried(lane.recvmsg, 1, 64)
+
+        assert alone(attempt, *SECCOMP, Layer.DESCRIPTORS, lanes=[theirs]) == "EPERM"
+
+        def send() -> str:
+            lane = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, 1)
+            return tried(socket.send_fds, lane, [b"x"], [0])
+
+        assert alone.outcome(send, *SECCOMP, Layer.DESCRIPTORS, lanes=[theirs]).signal == "SIGSYS"
+
+
+def test_a_worker_with_another_number_of_descriptors_than_it_was_given_does_not_run(alone: Alone) -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        for lanes in (0, 2):
+            outcome = alone.outcome(lambda: 1, Layer.DESCRIPTORS, lanes=[theirs], announced=lanes)
+            assert outcome.result is None and "descriptors" in outcome.error
+
+
 def test_the_environment_is_empty_and_time_is_utc(alone: Alone) -> None:
     LIBC.getenv.restype = ctypes.c_char_p
     os.environ["TEA_TEST_SECRET"] = "hidden"

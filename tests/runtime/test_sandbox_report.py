@@ -9,6 +9,7 @@ import asyncio
 import json
 import os
 import signal
+import socket
 import stat
 import subprocess
 import sys
@@ -211,6 +212,20 @@ async def test_a_worker_that_cannot_be_closed_in_never_runs_and_the_layer_is_nam
     try:
         with pytest.raises(SpawnError, match="x could not be closed in: limits: "):
             await zygote.spawn("x", memory_bytes=1 << 26, cpu_seconds=-1)
+    finally:
+        zygote.stop()
+
+
+async def test_a_worker_whose_lanes_were_closed_meanwhile_is_not_forked_and_the_zygote_lives() -> None:
+    zygote = Zygote(asyncio.get_running_loop())
+    one, other = socket.socketpair()
+    one.close()
+    other.close()
+    try:
+        await zygote.start()
+        with pytest.raises(SpawnError, match="not needed any more"):
+            await zygote.spawn("x", memory_bytes=1 << 26, cpu_seconds=0, lanes=[other])
+        assert zygote.starts == 1
     finally:
         zygote.stop()
 

@@ -149,7 +149,10 @@ async def test_a_bundle_says_its_kind(enclave: Enclave) -> None:
     assert (claims.kind, claims.entry) == ("wasm", "counter.wasm")
 
 
-async def test_a_python_actor_calls_it_and_it_learns_who_called(enclave: Enclave) -> None:
+@pytest.mark.parametrize(("direct", "behind"), [("false", ["parent"]), ("true", [])])
+async def test_a_python_actor_calls_it_and_it_learns_who_called(
+    enclave: Enclave, direct: str, behind: list[str]
+) -> None:
     source = """
     from tea.sdk import Actor, operation
 
@@ -162,10 +165,10 @@ async def test_a_python_actor_calls_it_and_it_learns_who_called(enclave: Enclave
     await push_hostile(
         enclave,
         links="\n  - {from: parent, to: front, operations: [ask]}"
-        "\n  - {from: front, to: hostile, operations: [attack]}",
+        f"\n  - {{from: front, to: hostile, operations: [attack], direct: {direct}}}",
     )
     caller, chain, deadline = await enclave.call("front", "ask")
-    assert (caller, chain) == ("front", ["parent"])
+    assert (caller, chain) == ("front", behind)
     assert 0 < deadline <= 30_000
     assert (await enclave.call("hostile", "attack", 11))[0] == "parent"
 

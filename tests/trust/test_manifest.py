@@ -335,6 +335,11 @@ BAD: list[tuple[str, str, str, str, str]] = [
     ("behind the parent", "operations: [tick]", "operations: [tick], behind: [front]", "bad-link", "nobody stands"),
     ("sticky at a provider", "[get, set, incr]", "[get, set, incr], sticky: key", "bad-link", "one has no replicas"),
     ("sticky by no name", "operations: [tick]", "operations: [tick], sticky: 1st", "bad-value", "a parameter"),
+    ("direct to a provider", "[get, set, incr]", "[get, set, incr], direct: true", "bad-link", "goes by the host"),
+    ("direct from the parent", "[tick]", "[tick], direct: true", "bad-link", "goes by the host"),
+    ("direct by a word", "behind: [parent]", "direct: 'yes'", "wrong-type", "true or false"),
+    ("direct beside behind", "behind: [parent]", "behind: [parent], direct: true", "bad-link", "who stands behind"),
+    ("direct beside sticky", "behind: [parent]", "sticky: key, direct: true", "bad-link", "chooses the replica"),
     ("sticky by a list", "operations: [tick]", "operations: [tick], sticky: [key]", "wrong-type", "text"),
     ("no members", "  members:\n", "  members: {}\n  other:\n", "unknown-key", "members, quorum"),
     ("two PCRs of a member", "{pcr4:", f"{{pcr3: '{'03' * 48}', pcr4:", "bad-value", "2 PCRs"),
@@ -390,6 +395,18 @@ def test_a_link_whose_default_name_is_taken_needs_a_name() -> None:
     assert "name the link with `as`" in error.sentence
 
 
+def test_a_link_that_is_not_direct_is_the_same_whether_it_says_so_or_not() -> None:
+    said = TEXT.replace("behind: [parent]", "behind: [parent], direct: false")
+    assert parse_manifest(said) == parse_manifest(TEXT)
+
+
+def test_a_direct_link_reads_back() -> None:
+    manifest = parse_manifest(TEXT.replace("behind: [parent]", "direct: true"))
+    assert sum(link.direct for link in manifest.links_of("front")) == 1
+    assert manifest_from_canonical(manifest.canonical()) == manifest
+    assert manifest != parse_manifest(TEXT.replace(", behind: [parent]", ""))
+
+
 def test_a_round_without_members_is_refused() -> None:
     assert refused(SMALL + "ra: {members: {}}\n").code == ManifestCode.BAD_VALUE
     assert refused(SMALL + "ra: {members: {e1: {}}}\n").code == ManifestCode.BAD_VALUE
@@ -401,6 +418,22 @@ def test_too_much_is_refused() -> None:
     assert refused(f"{SMALL}links:\n{links}").code == ManifestCode.TOO_LARGE
     providers = "".join(f"  p{number}: {{}}\n" for number in range(65))
     assert refused(f"{SMALL}providers:\n{providers}").code == ManifestCode.TOO_LARGE
+
+
+@pytest.mark.parametrize(("callers", "callees", "found"), [(64, 1, None), (65, 1, "counter to 65"), (17, 16, "272")])
+def test_direct_links_join_only_so_many_replicas(callers: int, callees: int, found: str | None) -> None:
+    text = TEXT.replace("behind: [parent]", "direct: true").replace("replicas: 2", f"replicas: {callees}")
+    more = "links:\n  - {from: clock-work, to: counter, operations: [value], direct: true}"
+    text = text.replace("links:", more).replace("capabilities: [clock]", "capabilities: [clock, counter]")
+    half = callers // 2
+    for actor, count in (("front", half), ("clock-work", callers - half)):
+        text = text.replace(f"  {actor}: {{version", f"  {actor}: {{replicas: {count}, version")
+    if found is None:
+        assert len(parse_manifest(text).links_of("clock-work")) == 1
+        return
+    with pytest.raises(ManifestError, match=f"join .*{found}") as refused:
+        parse_manifest(text)
+    assert refused.value.code is ManifestCode.TOO_LARGE
 
 
 @pytest.mark.parametrize("text", ["", "a", "[]", "1", "null", "{}"])

@@ -107,6 +107,16 @@ def test_a_manifest_without_links_reaches_nothing() -> None:
     assert explain_reach(parse_manifest("tea: manifest/1\ndeployment: d\nrevision: 1\n")) == []
 
 
+def test_a_direct_link_says_what_it_gives_up() -> None:
+    direct = OLD.replace("behind: [parent]", "direct: true")
+    lines = explain_reach(parse_manifest(direct))
+    said = "calls from back to vault go past the host (direct): vault sees back as their caller, and not who stands"
+    assert f"{said} behind them" in lines
+    assert (
+        "~ link back -> vault: direct added: true (past the host: who stands behind a call is not stamped)"
+    ) in diff(parse_manifest(OLD), parse_manifest(direct))
+
+
 def test_a_sticky_link_says_by_what_and_over_how_many_replicas() -> None:
     sticky = OLD.replace("behind: [parent]", "behind: [parent], sticky: name")
     assert "calls from back to vault with one value of name go to one replica of 1" in explain_reach(
