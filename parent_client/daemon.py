@@ -37,6 +37,9 @@ class NoChain(Adapter):
     async def blocks(self, start: int, count: int) -> tuple[BlockChanges, ...]:
         raise _no_chain()
 
+    async def part(self, height: int, block_hash: bytes, number: int) -> dict[bytes, bytes | None]:
+        raise _no_chain()
+
     async def send_transaction(self, raw: bytes) -> bytes:
         raise _no_chain()
 

@@ -295,6 +295,8 @@ class BlockChanges(msgspec.Struct, frozen=True, array_like=True):
 
     head: Head
     changes: dict[bytes, bytes | None]
+    parts: int = 1
+    """Over 1: the changes are more than a frame holds. These are part 0, `Adapter.part` answers the others."""
 
 
 class Adapter:
@@ -309,7 +311,8 @@ class Adapter:
     async def blocks(self, start: int, count: int) -> tuple[BlockChanges, ...]:
         """Finalized blocks from height `start`, at most `count`, in order and as many as fit a frame.
 
-        `start` at the chain's first watched height gives the whole watched state as its changes.
+        The first, where it alone fits none, comes in `parts`. `start` at the chain's first watched height gives the
+        whole watched state as its changes.
         """
         raise NotImplementedError
 
@@ -323,6 +326,14 @@ class Adapter:
         """(nonce, balance, chain id, suggested gas price in wei) for an account, as the node says.
 
         The balance is in wei, 32 bytes big-endian: msgpack's integers end at 2**64, which is 18 ether.
+        """
+        raise NotImplementedError
+
+    @operation
+    async def part(self, height: int, block_hash: bytes, number: int) -> dict[bytes, bytes | None]:
+        """Changes of a block that comes in parts: part `number`, from 1 on. No entry is in two parts, none is empty.
+
+        CONFLICT when another block is at this height by now, INVALID for a number that the block has not.
         """
         raise NotImplementedError
 

@@ -45,6 +45,11 @@ class LyingAdapter(Adapter):
         lie = self.lie or await self._choose(blocks)
         return blocks if lie is None else tuple(_altered(block, lie) for block in blocks)
 
+    async def part(self, height: int, block_hash: bytes, number: int) -> dict[bytes, bytes | None]:
+        changes = await self._adapter.part(height, block_hash, number)
+        lie = self.lie
+        return changes if lie is None or height < lie.height or lie.key not in changes else _bent(changes, lie)
+
     async def send_transaction(self, raw: bytes) -> bytes:
         return await self._adapter.send_transaction(raw)
 
@@ -75,10 +80,14 @@ class LyingAdapter(Adapter):
 def _altered(block: BlockChanges, lie: Lie) -> BlockChanges:
     if block.head.height < lie.height:
         return block
-    if block.head.height > lie.height and lie.key not in block.changes:
+    if (block.head.height > lie.height or block.parts > 1) and lie.key not in block.changes:
         return block
     # At the lie's own height the entry is there even when a reorganisation took it out of the true block.
-    true = block.changes.get(lie.key) or b""
+    return BlockChanges(block.head, _bent(block.changes, lie), block.parts)
+
+
+def _bent(changes: dict[bytes, bytes | None], lie: Lie) -> dict[bytes, bytes | None]:
+    true = changes.get(lie.key) or b""
     width = max(len(true), len(lie.mask))
     bent = bytes(a ^ b for a, b in zip(true.rjust(width, b"\x00"), lie.mask.rjust(width, b"\x00"), strict=True))
-    return BlockChanges(block.head, {**block.changes, lie.key: bent})
+    return {**changes, lie.key: bent}

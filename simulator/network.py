@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from tea.parent_client.registry import socket_folder
-from tea.providers.nitro.authority import SimulatedCa
+from tea.providers.nitro.authority import NETWORK_LIFE, SimulatedCa
 from tea.providers.nitro.start import SimulatedStart
 from tea.trust import pcr
 from tea.trust.approval import Approvers
@@ -195,7 +195,7 @@ class SimulatedNetwork:
         instance = instance_id(self._identity, self.plan.beside.get(name, name))
 
         def platform(module: str) -> SimulatedStart:
-            return SimulatedStart(self._authority.issue_instance(instance), module, self.pcrs)
+            return SimulatedStart(self._authority.issue_instance(instance, life=NETWORK_LIFE), module, self.pcrs)
 
         return SimulatedEnclave(
             name,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import sys
 
-from tea.providers.nitro.authority import SimulatedCa
+from tea.providers.nitro.authority import NETWORK_LIFE, SimulatedCa
 from tea.providers.nitro.start import SimulatedStart
 from tea.trust.pcr import instance_of
 
@@ -21,7 +21,7 @@ def main() -> int:
         module = str(wanted["module"])
         pcrs = {int(index): bytes.fromhex(value) for index, value in wanted["pcrs"].items()}
         authority = SimulatedCa.create()
-        start = SimulatedStart(authority.issue_instance(instance_of(module)), module, pcrs)
+        start = SimulatedStart(authority.issue_instance(instance_of(module), life=NETWORK_LIFE), module, pcrs)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         sys.stderr.write(f"no request for a platform: {error}\n")
         return 1

@@ -138,9 +138,9 @@ def _rule(field: Field) -> Accepts:
     listed = _sole(field, name)
     if name == "any":
         alternatives = tuple(_rule(item) for item in _alternatives(listed))
-        return _made(field, lambda: AnyOf(alternatives))
+        return _made(listed, lambda: AnyOf(alternatives))
     rules = tuple(_none_of(item) or _rule(item) for item in _alternatives(listed))
-    return _made(field, lambda: AllOf(rules))
+    return _made(listed, lambda: AllOf(rules))
 
 
 def _none_of(field: Field) -> NoneOf | None:
@@ -150,7 +150,7 @@ def _none_of(field: Field) -> NoneOf | None:
     excluded = _sole(field, "not")
     many = isinstance(excluded.node.value, tuple)
     rules = tuple(_rule(item) for item in (_alternatives(excluded) if many else [excluded]))
-    return _made(field, lambda: NoneOf(rules))
+    return _made(excluded, lambda: NoneOf(rules))
 
 
 def _combination(field: Field) -> str | None:

@@ -11,6 +11,7 @@ them be.
 from __future__ import annotations
 
 import hashlib
+import sys
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
@@ -142,6 +143,49 @@ def leaves(node: Node | None) -> Iterator[Leaf]:
             yield from leaves(child)
     elif node is not None:
         yield node
+
+
+def weighed(old: Node | None, new: Node | None) -> tuple[int, int]:
+    """(bytes of memory that the new subtree has alone, bytes that the old one has alone): what versions do not share.
+
+    Visits what differs, so it takes about as long as the batch between the two did.
+    """
+    if old is new:
+        return 0, 0
+    if isinstance(old, tuple) and isinstance(new, tuple):
+        added = gone = _lone(new)
+        pairs: Iterator[tuple[Node | None, Node | None]]
+        if old[1] == new[1]:  # so both are of one size
+            pairs = zip(old[_FIRST:], new[_FIRST:], strict=True)
+        else:
+            gone = _lone(old)
+            pairs = ((child_at(old, nibble), child_at(new, nibble)) for nibble in range(16))
+        for before, after in pairs:
+            if before is not after:
+                more, less = weighed(before, after)
+                added += more
+                gone += less
+        return added, gone
+    if isinstance(old, tuple):
+        gone, added = weighed(new, old)
+        return added, gone
+    # At most one entry became what it is now: it may still be there, deeper.
+    added = _whole(new)
+    if old is None:
+        return added, 0
+    if any(leaf is old for leaf in leaves(new)):
+        return added - sys.getsizeof(old), 0
+    return added, sys.getsizeof(old)
+
+
+def _lone(node: Inner) -> int:
+    return sys.getsizeof(node) + sys.getsizeof(node[0])
+
+
+def _whole(node: Node | None) -> int:
+    if not isinstance(node, tuple):
+        return 0 if node is None else sys.getsizeof(node)
+    return _lone(node) + sum(map(_whole, node[_FIRST:]))
 
 
 def build(entries: list[tuple[str, Leaf]], low: int, high: int, depth: int) -> Node | None:

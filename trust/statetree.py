@@ -90,6 +90,10 @@ class StateTree:
         tree._count = self._count + batch.grown
         return tree
 
+    def weighed(self, before: StateTree) -> tuple[int, int]:
+        """(bytes of memory that this version has alone, bytes that the one before has alone); the rest is shared."""
+        return statebranch.weighed(before._node, self._node)
+
     def get(self, key: bytes) -> bytes | None:
         """The key's value, None when it is absent."""
         leaf = statebranch.find(self._node, statebranch.digits_of(key))

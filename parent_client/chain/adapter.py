@@ -2,7 +2,8 @@
 
 May not: be believed by the enclave. A look at the head that fails is repeated after `poll` seconds, doubled with each
 failure up to `MAX_BACKOFF`, with jitter, since many adapters may follow one node. Recent blocks' changes are kept, at
-most `cache` of them, the lowest go first. Rule: docs/architecture.md, "Providers" (layer1).
+most `cache` of them, the lowest go first. A block that fits no frame goes out in parts, the same ones whenever it is
+read, since its entries are sorted. Rule: docs/architecture.md, "Providers" (layer1).
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable
+from operator import itemgetter
 from typing import Final
 
 import msgspec
@@ -28,6 +30,9 @@ MAX_BACKOFF: Final = 10.0
 """Longest wait after failures, in seconds."""
 AT_ONCE: Final = 4
 """Blocks fetched side by side."""
+
+
+_Part = dict[bytes, bytes | None]
 
 
 class ChainAdapter(Adapter):
@@ -53,6 +58,8 @@ class ChainAdapter(Adapter):
         self._bound = cache
         self._cache: dict[int, BlockChanges] = {}
         self._pushed: Head | None = None
+        self._divided: tuple[bytes, list[_Part]] = (b"", [])
+        """The block that was last divided into parts, by its hash."""
 
     async def run(self) -> None:
         """Watch the head until cancelled."""
@@ -119,7 +126,39 @@ class ChainAdapter(Adapter):
             raise CallError(Code.INVALID, f"an address has 20 bytes, this one {len(address)}")
         return await self.source.account(address)
 
+    async def part(self, height: int, block_hash: bytes, number: int) -> dict[bytes, bytes | None]:
+        divided, parts = self._divided
+        if divided != block_hash:
+            if not self.source.start <= height <= (await self.head()).height:
+                raise CallError(Code.INVALID, f"there is no height {height} here")
+            (block,) = await self._several(height, height)
+            if block.head.block_hash != block_hash:
+                raise CallError(Code.CONFLICT, f"the block of height {height} was replaced: ask for it again")
+            parts = await asyncio.to_thread(self._parts, block)
+        if not 1 <= number < len(parts):
+            raise CallError(Code.INVALID, f"the block of height {height} has parts 1 to {len(parts) - 1}, not {number}")
+        return parts[number]
+
     # Reading and keeping.
+
+    def _parts(self, block: BlockChanges) -> list[_Part]:
+        parts: list[_Part] = [{}]
+        size = 0
+        for key, value in sorted(block.changes.items(), key=itemgetter(0)):
+            more = len(msgspec.msgpack.encode((key, value)))
+            if more > MAX_ANSWER:
+                raise CallError(
+                    Code.EXHAUSTED,
+                    f"height {block.head.height} has an entry of {more} bytes, more than a frame holds: leave it out",
+                    height=block.head.height,
+                )
+            if size + more > MAX_ANSWER and parts[-1]:
+                parts.append({})
+                size = 0
+            parts[-1][key] = value
+            size += more
+        self._divided = (block.head.block_hash, parts)
+        return parts
 
     async def _read(self, start: int, end: int, head: Head) -> tuple[BlockChanges, ...]:
         answer: list[BlockChanges] = []
@@ -136,12 +175,8 @@ class ChainAdapter(Adapter):
                 if size > MAX_ANSWER:
                     if answer:
                         return tuple(answer)
-                    raise CallError(
-                        Code.EXHAUSTED,
-                        f"height {block.head.height} changes {len(block.changes)} watched entries, more than a frame "
-                        "holds: watch less, or start at a lower height",
-                        height=block.head.height,
-                    )
+                    parts = await asyncio.to_thread(self._parts, block)
+                    return (BlockChanges(block.head, parts[0], len(parts)),)
                 answer.append(block)
         return tuple(answer)
 

@@ -12,6 +12,8 @@ from tea.protocol.errors import CallError, Code
 
 _HASH: Final = 32
 _MAX_HEIGHT: Final = 1 << 62
+MAX_PARTS: Final = 1024
+"""Parts of one block: about as many MiB."""
 
 
 def require_head(answer: object) -> Head:
@@ -46,13 +48,23 @@ def require_blocks(answer: object, *, start: int, count: int, max_key: int, max_
             raise _untrusted(f"height {head.height} came where {start + place} was expected")
         if previous is not None and head.parent_hash != previous.block_hash:
             raise _untrusted(f"the block of height {head.height} is not linked to the one before in the same answer")
-        for key, value in block.changes.items():
-            if not isinstance(key, bytes) or not 0 < len(key) <= max_key:
-                raise _untrusted(f"height {head.height} has a key that is not 1 to {max_key} bytes")
-            if value is not None and (not isinstance(value, bytes) or len(value) > max_value):
-                raise _untrusted(f"height {head.height} has a value that is not bytes of at most {max_value}")
+        if type(block.parts) is not int or not 1 <= block.parts <= MAX_PARTS:
+            raise _untrusted(f"the block of height {head.height} has not 1 to {MAX_PARTS} parts")
+        require_changes(block.changes, height=head.height, max_key=max_key, max_value=max_value)
         previous = head
     return tuple(answer)
+
+
+def require_changes(answer: object, *, height: int, max_key: int, max_value: int) -> dict[bytes, bytes | None]:
+    """A mapping of keys and values (None: the entry goes) in bounds."""
+    if not isinstance(answer, dict):
+        raise _untrusted(f"{type(answer).__name__} came where changes of height {height} were expected")
+    for key, value in answer.items():
+        if not isinstance(key, bytes) or not 0 < len(key) <= max_key:
+            raise _untrusted(f"height {height} has a key that is not 1 to {max_key} bytes")
+        if value is not None and (not isinstance(value, bytes) or len(value) > max_value):
+            raise _untrusted(f"height {height} has a value that is not bytes of at most {max_value}")
+    return answer
 
 
 def require_account(answer: object) -> tuple[int, bytes, int, int]:

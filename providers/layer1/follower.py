@@ -17,6 +17,7 @@ from tea.trust.statetree import StateTree
 
 from .answers import require_blocks, require_head
 from .history import History, Version
+from .parts import Ask, read_whole
 
 MAX_BACKOFF: Final = 10.0
 """Longest wait after failures, in seconds."""
@@ -26,12 +27,6 @@ MAX_REALIGNS: Final = 8
 """Reorganisations followed in one round; a chain that changes faster is left for the next."""
 _MANY: Final = 100
 """Changes above which a block is hashed on a thread, so that the host's loop goes on."""
-
-
-class Ask(Protocol):
-    """Asks the adapter. Raises `CallError`."""
-
-    async def __call__(self, operation: str, *args: object) -> object: ...
 
 
 class Bounds(Protocol):
@@ -47,6 +42,8 @@ class Bounds(Protocol):
     def max_value(self) -> int: ...
     @property
     def max_entries(self) -> int: ...
+    @property
+    def max_block(self) -> int: ...
 
 
 class Follower:
@@ -135,26 +132,34 @@ class Follower:
                 await self._realign()
                 continue
             for block in blocks:
-                if not await self._extend(block, generation):
+                whole = await self._whole(block)
+                if self.history.generation != generation or not await self._extend(whole, generation):
                     break
 
     async def _extend(self, block: BlockChanges, generation: int) -> bool:
         tip = self.history.tip
         tree = StateTree() if tip is None else tip.tree
         if len(block.changes) > _MANY:
-            after: StateTree = await self._run_in_thread(_apply, tree, block.changes)
+            applied: _Applied = await self._run_in_thread(_apply, tree, block.changes)
             if self.history.generation != generation:
                 return False
         else:
-            after = _apply(tree, block.changes)
+            applied = _apply(tree, block.changes)
+        after, weighed = applied
         if len(after) > self._bounds.max_entries:
             raise CallError(
                 Code.EXHAUSTED,
                 f"height {block.head.height} would make {len(after)} entries, the manifest's max_entries is "
                 f"{self._bounds.max_entries}: watch less or raise it",
             )
-        self._on_version(self.history.extend(block.head, after))
+        self._on_version(self.history.extend(block.head, after, weighed))
         return True
+
+    async def _whole(self, block: BlockChanges) -> BlockChanges:
+        bounds = self._bounds
+        return await read_whole(
+            block, self._ask, max_block=bounds.max_block, max_key=bounds.max_key, max_value=bounds.max_value
+        )
 
     async def _realign(self) -> None:
         """Rewind to the newest kept block that is still on the chain; without one, load anew from the start."""
@@ -190,7 +195,11 @@ class Follower:
         return require_blocks(answer, start=start, count=count, max_key=bounds.max_key, max_value=bounds.max_value)
 
 
-def _apply(tree: StateTree, changes: dict[bytes, bytes | None]) -> StateTree:
+_Applied = tuple[StateTree, tuple[int, int]]
+
+
+def _apply(tree: StateTree, changes: dict[bytes, bytes | None]) -> _Applied:
+    """The tree after the changes, hashed and weighed: here, since this is the thread where there is one."""
     after = tree.apply(changes)
-    _ = after.root  # hashed here, on the thread where there is one
-    return after
+    _ = after.root
+    return after, after.weighed(tree)

@@ -35,12 +35,18 @@ class Layer1Config(Config, frozen=True):
     """The first watched height: its block brings the whole watched state."""
     keep: Annotated[int, msgspec.Meta(ge=1, le=100_000)] = 512
     """Heights kept: for reads of the past, rounds that are caught up, and reorganisations."""
+    keep_bytes: Annotated[int, msgspec.Meta(ge=0)] = 256 << 20
+    """Bytes of memory at most for heights before the newest, beside what they share with it, and as many for evidence
+    of a quarantine. Beyond them the oldest go first, so that fewer than `keep` stay; the newest always does."""
     batch: Annotated[int, msgspec.Meta(ge=1, le=256)] = 32
     """Blocks asked for at once."""
     poll: Annotated[float, msgspec.Meta(ge=0.01, le=600)] = 2.0
     """Seconds between looks at the head beside what the parent pushes."""
     max_entries: Annotated[int, _AT_LEAST_ONE] = 1_000_000
     """Entries at most; each takes about 280 bytes beside its key and value."""
+    max_block: Annotated[int, msgspec.Meta(ge=1 << 20)] = 64 << 20
+    """Bytes at most that one block changes: keys, values and 64 for each entry. The first block brings the whole
+    watched state."""
     max_key: Annotated[int, msgspec.Meta(ge=1, le=MAX_KEY)] = 256
     """Bytes of a key at most."""
     max_value: Annotated[int, msgspec.Meta(ge=0, le=MAX_VALUE)] = 1024
@@ -102,11 +108,13 @@ class Layer1(Provider[Layer1Config]):
 
     name: ClassVar[str] = "layer1"
     config_type: ClassVar[type[Config]] = Layer1Config
-    in_place: ClassVar[frozenset[str]] = frozenset({"keep", "batch", "poll", "max_entries", "max_key", "max_value"})
+    in_place: ClassVar[frozenset[str]] = frozenset(
+        {"keep", "keep_bytes", "batch", "poll", "max_entries", "max_block", "max_key", "max_value"}
+    )
 
     def __init__(self, config: Layer1Config) -> None:
         super().__init__(config)
-        self._history = History(config.start, config.keep)
+        self._history = History(config.start, config.keep, config.keep_bytes)
         self._subscriptions = Subscriptions(per_replica=1)
         self._told: dict[int, bytes] = {}
         self._dead_letters = 0
@@ -135,7 +143,7 @@ class Layer1(Provider[Layer1Config]):
 
     def reconfigure(self, config: Layer1Config) -> None:
         super().reconfigure(config)
-        self._history.rebound(config.keep)
+        self._history.rebound(config.keep, config.keep_bytes)
         self._follower.rebound(config)
 
     async def forget(self, actor: str) -> None:
@@ -149,7 +157,11 @@ class Layer1(Provider[Layer1Config]):
         return {
             "height": -1 if tip is None else tip.head.height,
             "entries": 0 if tip is None else len(tip.tree),
+            "bytes": self._history.size,
             "versions": len(self._history),
+            "older_bytes": self._history.older_bytes,
+            "evidence_bytes": self._history.evidence_bytes,
+            "dropped_for_bytes": self._history.dropped_for_bytes,
             "subscriptions": len(self._subscriptions),
             "reorganisations": self._follower.reorganisations,
             "reloads": self._follower.reloads,

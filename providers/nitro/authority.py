@@ -27,6 +27,9 @@ ZONAL_LIFE: Final = 6 * _DAY
 INSTANCE_LIFE: Final = _DAY
 LEAF_LIFE: Final = 3 * 3600
 """Seconds that each kind of certificate lives, as on AWS."""
+NETWORK_LIFE: Final = 365 * _DAY
+"""Seconds that an instance's certificate lives in a simulated network: AWS renews it beneath a running NSM, which gets
+its credential once here. All else of it, and the leaf below it, is as on AWS."""
 _EARLY: Final = 300
 """Seconds by which a CA certificate starts in the past, so that clocks that differ a little agree on it."""
 _LEAF_EARLY: Final = 3
@@ -117,16 +120,20 @@ class SimulatedCa:
         """SHA-256 of the root's DER."""
         return sha256(self.root)
 
-    def issue_instance(self, instance_id: str, *, now: float | None = None) -> InstanceCredential:
-        """A credential for one instance, valid one day. `instance_id` is like `i-0fd3fdaad4e904e69`.
+    def issue_instance(
+        self, instance_id: str, *, now: float | None = None, life: int = INSTANCE_LIFE
+    ) -> InstanceCredential:
+        """A credential for one instance, valid `life` seconds. `instance_id` is like `i-0fd3fdaad4e904e69`.
 
-        Raises `ValueError` on an id that no module id could carry.
+        Raises `ValueError` on an id that no module id could carry, and on a life that is longer than the issuer's.
         """
         require_instance_id(instance_id)
         at = time.time() if now is None else now
+        if not 0 < life <= x509.load_der_x509_certificate(self._chain[-1]).not_valid_after_utc.timestamp() - int(at):
+            raise ValueError(f"an instance's certificate cannot live {life} s: its issuer does not live so long")
         key = ec.generate_private_key(ec.SECP384R1())
         subject = name(f"{instance_id}.{self._region}.tea.simulated-enclaves")
-        certificate = certify(subject, key, (self._chain[-1], self._key), at, INSTANCE_LIFE, path_length=0)
+        certificate = certify(subject, key, (self._chain[-1], self._key), at, life, path_length=0)
         encoded = key.private_bytes(
             serialization.Encoding.DER, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         )

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Callable
+import sys
+from collections.abc import AsyncIterator, Callable, Iterable
 from typing import Any, cast
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tea.protocol.channels import Adapter, BlockChanges, Channel, Head
 from tea.protocol.errors import CallError, Code
@@ -35,6 +38,9 @@ class Chain(Adapter):
         self.asked: list[tuple[int, int]] = []
         self.sent: list[bytes] = []
         self.at_most = 1000
+        self.cut = 0
+        self.parts_answer: Callable[[int, dict[bytes, bytes | None]], object] = lambda number, part: part
+        self.parts_asked: list[int] = []
         self.answer: Callable[[tuple[BlockChanges, ...]], object] = lambda blocks: blocks
         self.down = False
         self.touched = asyncio.Event()
@@ -72,7 +78,25 @@ class Chain(Adapter):
             raise CallError(Code.UNAVAILABLE, "the node is down")
         self.asked.append((start, count))
         place = max(0, start - self.start)
-        return cast("tuple[BlockChanges, ...]", self.answer(tuple(self.all[place : place + min(count, self.at_most)])))
+        found = tuple(self.all[place : place + min(count, self.at_most)])
+        if self.cut:
+            found = tuple(BlockChanges(one.head, parts[0], len(parts)) for one in found if (parts := self._parts(one)))
+        return cast("tuple[BlockChanges, ...]", self.answer(found))
+
+    def _parts(self, one: BlockChanges) -> list[dict[bytes, bytes | None]]:
+        """A block's changes in parts of `cut` entries."""
+        keys = sorted(one.changes)
+        return [{key: one.changes[key] for key in keys[at : at + self.cut]} for at in range(0, len(keys), self.cut)]
+
+    async def part(self, height: int, block_hash: bytes, number: int) -> dict[bytes, bytes | None]:
+        self.parts_asked.append(number)
+        one = self.all[height - self.start]
+        if one.head.block_hash != block_hash:
+            raise CallError(Code.CONFLICT, "replaced")
+        part = self.parts_answer(number, self._parts(one)[number])
+        if isinstance(part, CallError):
+            raise part
+        return cast("dict[bytes, bytes | None]", part)
 
     async def send_transaction(self, raw: bytes) -> bytes:
         self.sent.append(raw)
@@ -544,7 +568,7 @@ async def test_heights_that_have_not_come_can_not_be_quarantined_or_rejoined(roo
 
 
 def test_evidence_is_bounded_and_what_was_set_apart_first_stays() -> None:
-    history = History(0, 3)
+    history = History(0, 3, 1 << 30)
     chain = Chain()
     chain.grow(9)
     tree = StateTree()
@@ -564,6 +588,214 @@ def test_evidence_is_bounded_and_what_was_set_apart_first_stays() -> None:
     assert history.at(8) != version
     with pytest.raises(ValueError, match="does not follow"):
         history.extend(chain.all[0].head, tree)
+
+
+# Blocks in parts.
+
+
+async def test_blocks_that_come_in_parts_are_followed_whole(room: Room) -> None:
+    room.chain.all.append(block(0, bytes(32), {b"key/%d" % n: b"v" for n in range(500)}))
+    room.chain.grow(6)
+    room.chain.cut = 2
+    await room.start()
+    await room.followed()
+    assert room.chain.parts_asked[:249] == list(range(1, 250))
+    for height in range(7):
+        assert (await room.call("state_hash", height)).state_root == room.chain.state(height).root
+    room.chain.replace(2, 4, "fork")
+    await room.followed()
+    assert (await room.call("head")).state_root == room.chain.state(8).root
+
+
+def unwired(room: Room) -> None:
+    """Let the chain answer without a wire between, which would refuse some answers before."""
+
+    async def call(channel: int, operation: str, *args: object, timeout: float = 10.0) -> object:
+        return await getattr(room.chain, operation)(*args)
+
+    room.services.parent.call = call  # type: ignore[method-assign]
+
+
+def _parts_of(count: object) -> Callable[[tuple[BlockChanges, ...]], object]:
+    return lambda blocks: tuple(msgspec.structs.replace(one, parts=count) for one in blocks)
+
+
+@pytest.mark.parametrize("count", [0, -1, 1025, True, None, "2", 2.0])
+async def test_a_number_of_parts_that_cannot_be_is_refused(room: Room, count: object) -> None:
+    room.chain.grow(3)
+    room.chain.answer = _parts_of(count)
+    await room.start()
+    unwired(room)
+    room.provider._follower.nudge()
+    await room.until(lambda: "has not 1 to 1024 parts" in str(room.provider._follower.last_error))
+    assert room.tip is None
+    room.chain.answer = lambda blocks: blocks
+    await room.followed()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        (lambda number, part: None, "NoneType came where changes of height 0 were expected"),
+        (lambda number, part: [], "list came where changes"),
+        (lambda number, part: {}, "part 1 of height 0 is empty"),
+        (lambda number, part: {"text": b"v"}, "a key that is not"),
+        (lambda number, part: {b"k" * 300: b"v"}, "a key that is not"),
+        (lambda number, part: {b"key": b"v" * 2000}, "a value that is not"),
+        (lambda number, part: {**part, b"key/0": None}, "part 1 of height 0 has an entry of an earlier part"),
+        (lambda number, part: CallError(Code.CONFLICT, "replaced"), "replaced"),
+        (
+            lambda number, part: {bytes([number % 256, at % 256, at // 256]): b"v" * 1000 for at in range(1100)},
+            "max_block",
+        ),
+    ],
+)
+async def test_a_part_that_cannot_be_is_refused_and_nothing_of_its_block_stays(
+    room: Room, wrong: Callable[[int, dict[bytes, bytes | None]], object], says: str
+) -> None:
+    room.chain.all.append(block(0, bytes(32), {b"key/%d" % n: b"v" for n in range(20)}))
+    room.chain.cut = 4
+    room.chain.parts_answer = wrong
+    await room.start(max_block=1 << 20)
+    unwired(room)
+    room.provider._follower.nudge()
+    await room.until(lambda: says in str(room.provider._follower.last_error))
+    assert room.tip is None
+    room.chain.parts_answer = lambda number, part: part
+    await room.followed()
+    assert (await room.call("head")).state_root == room.chain.state(0).root
+
+
+async def test_a_block_of_one_part_with_none_in_it_is_a_block_without_changes(room: Room) -> None:
+    room.chain.all.append(block(0, bytes(32), {}))
+    await room.start()
+    await room.followed()
+    assert (await room.call("status")).entries == 0
+
+
+async def test_a_reload_while_parts_are_on_their_way_starts_anew(room: Room) -> None:
+    room.chain.grow(4)
+    room.chain.cut = 1
+    left = 2
+
+    def interrupted(number: int, part: dict[bytes, bytes | None]) -> object:
+        nonlocal left
+        if left:
+            left -= 1
+            room.provider._follower.reload()
+        return part
+
+    room.chain.parts_answer = interrupted
+    await room.start()
+    await room.followed()
+    assert left == 0
+    assert (await room.call("head")).state_root == room.chain.state(3).root
+
+
+# Bytes.
+
+
+def taken(trees: Iterable[StateTree]) -> int:
+    """Bytes of memory that trees take together, each node once."""
+    nodes: dict[int, int] = {}
+    for tree in trees:
+        left: list[Any] = [] if tree._node is None else [tree._node]
+        while left:
+            node = left.pop()
+            if isinstance(node, tuple):
+                left += node[2:]
+            nodes[id(node)] = sys.getsizeof(node) + (sys.getsizeof(node[0]) if isinstance(node, tuple) else 0)
+    return sum(nodes.values())
+
+
+CHANGES = st.dictionaries(st.binary(min_size=1, max_size=1), st.none() | st.binary(max_size=40), max_size=30)
+
+
+@given(st.lists(CHANGES, min_size=1, max_size=8), st.integers(0, 8))
+def test_a_history_says_exactly_what_its_versions_take(batches: list[dict[bytes, bytes | None]], back: int) -> None:
+    history, tree = History(0, 100, 1 << 30), StateTree()
+    trees: list[StateTree] = []
+    for height, changes in enumerate([*batches, *batches]):
+        if height == len(batches):
+            history.rewind(max(0, height - 1 - back))
+            del trees[history.next_height :]
+            tree = trees[-1]
+        tree = tree.apply(changes)
+        head = block(history.next_height, b"" if history.tip is None else history.tip.head.block_hash, {}).head
+        history.extend(head, tree)
+        trees.append(tree)
+        assert history.size == taken([tree])
+        assert history.size + history.older_bytes == taken(trees)
+
+
+def grown(history: History, count: int, value: int = 400) -> None:
+    """Blocks that each replace the same entry by another of so many bytes."""
+    tree = StateTree() if history.tip is None else history.tip.tree
+    parent = bytes(32) if history.tip is None else history.tip.head.block_hash
+    for _ in range(count):
+        height = history.next_height
+        tree = tree.apply({b"entry": height.to_bytes(4) + bytes(value - 4)})
+        head = block(height, parent, {}).head
+        history.extend(head, tree)
+        parent = head.block_hash
+
+
+def test_bytes_drop_the_oldest_heights_first_and_never_the_newest() -> None:
+    history = History(0, 100, 2000)
+    grown(history, 20)
+    assert history.older_bytes <= 2000
+    assert (history.oldest, history.next_height, history.dropped_for_bytes) == (15, 20, 15)
+    history.rebound(100, 1000)
+    assert (history.oldest, history.dropped_for_bytes) == (17, 17)
+    history.rebound(100, 0)
+    assert (history.oldest, history.older_bytes, len(history)) == (19, 0, 1)
+    history.rebound(100, 2000)
+    grown(history, 3)
+    assert history.oldest == 19
+    history.rewind(20)
+    assert history.next_height == 21
+    grown(history, 1, value=60_000)
+    grown(history, 1)
+    assert history.oldest == 22  # the large one alone is over the bound
+
+
+def test_bytes_bound_the_evidence_of_many_reloads() -> None:
+    history = History(0, 100, 1500)
+    grown(history, 4)
+    history.quarantine(0)
+    history.clear()
+    kept = len(history)
+    assert (kept, history.dropped_for_bytes) == (3, 1)
+    assert taken([found.tree for height in range(4) if (found := history.attested(height))]) == history.evidence_bytes
+    for more in range(1, 6):
+        grown(history, 4 + more)
+        history.clear()
+        assert history.evidence_bytes <= 1500
+        assert history.attested(3 + more) is not None  # what was attested last
+        assert history.attested(0) is None
+    history.rebound(1, 1500)
+    assert len(history) == 1
+    history.rebound(1, 0)
+    assert len(history) == 1  # one stays, however large: else there would be no evidence
+
+
+async def test_the_manifests_keep_bytes_bounds_heights_and_usage_shows_it(room: Room) -> None:
+    room.chain.grow(40)
+    await room.start(keep_bytes=3000)
+    await room.followed()
+    usage = room.provider.usage()
+    assert 0 < usage["older_bytes"] <= 3000
+    assert usage["versions"] + usage["dropped_for_bytes"] == 40
+    assert usage["bytes"] == taken([room.chain.state(39)])
+    assert usage["evidence_bytes"] == 0
+    with pytest.raises(CallError) as refused:
+        await room.call("state_hash", 0)
+    assert refused.value.code is Code.NOT_FOUND
+    room.provider.reconfigure(msgspec.structs.replace(room.provider.config, keep_bytes=0))
+    assert room.provider.usage()["versions"] == 1
+    room.chain.replace(2, 3, "fork")  # nothing is left to rewind to: it loads anew
+    await room.followed()
+    assert (await room.call("head")).state_root == room.chain.state(40).root
 
 
 # Transactions.
@@ -590,7 +822,10 @@ async def test_malformed_requests_about_transactions_are_refused(room: Room) -> 
     assert room.chain.sent == []
 
 
-@pytest.mark.parametrize("config", [{"keep": 0}, {"batch": 1000}, {"poll": 0}, {"start": -1}, {"what": 1}])
+@pytest.mark.parametrize(
+    "config",
+    [{"keep": 0}, {"keep_bytes": -1}, {"max_block": 7}, {"batch": 1000}, {"poll": 0}, {"start": -1}, {"what": 1}],
+)
 async def test_a_config_out_of_range_is_refused(room: Room, config: dict[str, object]) -> None:
     with pytest.raises(msgspec.ValidationError):
         await start_provider(Layer1, room.services, config)

@@ -16,7 +16,7 @@ from tea.providers.base import Call
 from tea.providers.nitro import Nitro, Verdict
 from tea.providers.testing import InMemoryServices, SimulatedAttester, invoke, start_provider
 from tea.trust.attestation import Roots, verify_document
-from tea.trust.policy import parse_policy
+from tea.trust.policy import all_of, any_of, none_of, parse_policy
 from tea.trust.statement import verify_statement
 
 COUNTER = Call(caller="counter", bundle=b"\7" * 32)
@@ -142,6 +142,19 @@ async def test_anothers_attestation_is_verified_against_a_policys_text() -> None
     assert sorted(verdict.pcrs) == list(range(19))
     assert not verdict.debug
     assert nitro.usage() == {"attested": 1, "verified": 1, "refused": 0, "kms": 0}
+
+
+async def test_a_combined_policys_text_is_a_policys_text() -> None:
+    nitro, _, attester = await started()
+    attested = await invoke(nitro, "attest", b"body", call=RA)
+    this = parse_policy(policy_text(attester))
+    verify = (nitro, "verify", attested.document, attested.statement, None)
+    verdict = await invoke(*verify, any_of(this).to_yaml())
+    assert verdict.actor == "ra"
+    error = await refused(Code.UNTRUSTED, invoke(*verify, all_of(this, none_of(this)).to_yaml()))
+    assert error.details["reason"] == "excluded"
+    error = await refused(Code.INVALID, invoke(*verify, "tea: policy/1\nall: []\n"))
+    assert error.details["reason"] == "nothing"
 
 
 async def test_a_slot_means_the_running_manifests_policy() -> None:

@@ -16,10 +16,11 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tea.providers.nitro.authority import NETWORK_LIFE
 from tea.providers.nitro.client import Nsm
 from tea.providers.nitro.simulated import InstanceCredential, SimulatedCa, SimulatedNsm
 from tea.trust import pcr
-from tea.trust.attestation import AttestationError, ChainCache, Roots, aws_roots, verify_document
+from tea.trust.attestation import AttestationCode, AttestationError, ChainCache, Roots, aws_roots, verify_document
 
 NOW = 1_800_000_000.0
 INSTANCE = "i-0fd3fdaad4e904e69"
@@ -130,6 +131,33 @@ def test_a_clock_set_back_makes_a_new_leaf_that_is_valid_then() -> None:
     raw = client.attestation()
     assert leaf_of(raw) != first
     verify_document(raw, roots=Roots.from_digests([CA.root_digest]), at=int(clock.now * 1000))
+
+
+def test_a_network_attests_for_longer_than_a_day_and_a_credential_of_a_day_does_not() -> None:
+    clock = Moment()
+    root = Roots.from_digests([CA.root_digest])
+    clients = [Nsm(nsm(clock, CA.issue_instance(INSTANCE, now=NOW, life=life))) for life in (NETWORK_LIFE, 86400)]
+    first = leaf_of(clients[0].attestation())
+    clock.now += 30 * 86400
+    long, short = (client.attestation() for client in clients)
+    assert verify_document(long, roots=root, at=int(clock.now * 1000)).module_id == MODULE
+    assert leaf_of(long) != first
+    leaf = x509.load_der_x509_certificate(leaf_of(long))
+    assert leaf.not_valid_after_utc.timestamp() == int(clock.now) + 3 * 3600
+    with pytest.raises(AttestationError) as refused:
+        verify_document(short, roots=root, at=int(clock.now * 1000))
+    assert refused.value.code is AttestationCode.EXPIRED
+    clock.now += 336 * 86400
+    with pytest.raises(AttestationError) as refused:
+        verify_document(clients[0].attestation(), roots=root, at=int(clock.now * 1000))
+    assert refused.value.code is AttestationCode.EXPIRED
+
+
+@pytest.mark.parametrize("life", [0, -1, 7 * 86400])
+def test_no_instance_outlives_its_issuer(life: int) -> None:
+    ca = SimulatedCa.create(now=NOW, intermediates=True)
+    with pytest.raises(ValueError, match="does not live so long"):
+        ca.issue_instance(INSTANCE, now=NOW, life=life)
 
 
 def test_certificates_have_awss_profile() -> None:

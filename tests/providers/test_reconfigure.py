@@ -218,16 +218,16 @@ async def test_layer1_refuses_another_start_and_bounds_below_what_is_here() -> N
 
 
 def test_a_history_that_keeps_fewer_heights_drops_the_oldest_and_their_evidence() -> None:
-    history = History(0, 10)
+    history = History(0, 10, 1 << 20)
     for height in range(6):
         head = Head(height, bytes([height]) * 32, bytes([max(height - 1, 0)]) * 32, b"s" * 32, 0)
         history.extend(head, StateTree())
     history.quarantine(0)
-    history.rebound(2)
+    history.rebound(2, 1 << 20)
     assert (history.oldest, history.next_height, len(history)) == (4, 6, 4)
     assert history.attested(3) is None
     assert history.attested(4) is not None
-    history.rebound(10)
+    history.rebound(10, 1 << 20)
     history.extend(Head(6, b"\x06" * 32, b"\x05" * 32, b"s" * 32, 0), StateTree())
     assert history.oldest == 4
 

@@ -102,6 +102,30 @@ async def test_a_key_that_the_block_no_longer_changes_is_lied_about_all_the_same
     assert changed == [liar.lie.height]
 
 
+async def test_a_lie_about_a_block_in_parts_is_told_once() -> None:
+    class Divided(Honest):
+        async def blocks(self, start: int, count: int) -> tuple[BlockChanges, ...]:
+            (block,) = await super().blocks(start, 1)
+            return (BlockChanges(block.head, dict(list(block.changes.items())[:1]), max(1, len(block.changes))),)
+
+        async def part(self, height: int, block_hash: bytes, number: int) -> dict[bytes, bytes | None]:
+            (block,) = await Honest.blocks(self, height, 1)
+            return dict([list(block.changes.items())[number]])
+
+    liar = LyingAdapter(Divided(), 5, 1)
+    for height in range(HEIGHTS):
+        (first,) = await liar.blocks(height, 1)
+        (true,) = await Honest().blocks(height, 1)
+        others = [await liar.part(height, first.head.block_hash, number) for number in range(1, first.parts)]
+        whole = {key: value for part in (first.changes, *others) for key, value in part.items()}
+        assert len(whole) == sum(map(len, (first.changes, *others)))
+        assert list(whole) == list(true.changes)
+        differs = {key for key in whole if whole[key] != true.changes[key]}
+        there = liar.lie is not None and height >= liar.lie.height and liar.lie.key in true.changes
+        assert differs == ({liar.lie.key} if liar.lie is not None and there else set())
+    assert liar.lie is not None
+
+
 async def test_all_else_passes_through() -> None:
     liar = LyingAdapter(Honest(), 0, 1)
     assert await liar.head() == await Honest().head()

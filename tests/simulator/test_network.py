@@ -7,6 +7,7 @@ import secrets
 from pathlib import Path
 
 import pytest
+from cryptography import x509
 
 from tea.protocol.errors import CallError, Code
 from tea.simulator.network import NetworkPlan, SimulatedNetwork, running
@@ -63,6 +64,9 @@ async def test_enclaves_start_are_killed_and_come_back_as_fresh_ones(tmp_path: P
         statement = verify_statement(document, attestation.statement)
         policy.for_member("e1").require(document, statement, now_ms=now)
         assert document.pcrs[pcr.INSTANCE_PCR].hex() == network.members["e1"]
+        # It goes on attesting for as long as somebody may let a network run.
+        later = x509.load_der_x509_certificate(document.cabundle[-1]).not_valid_after_utc.timestamp()
+        assert later * 1000 - now > 300 * 86_400_000
         with pytest.raises(PolicyError):
             policy.for_member("e2").require(document, statement, now_ms=now)
         records += [child.record for child in network.children()]

@@ -103,9 +103,52 @@ async def test_as_many_blocks_as_fit_a_frame_are_answered(server: ChainServer, s
     answer = await ChainAdapter(source).blocks(0, 6)
     assert heights(answer) == [0, 1]
     assert len(msgspec.msgpack.encode(answer)) < 1 << 20
+
+
+async def test_a_block_that_fits_no_frame_comes_in_parts(server: ChainServer, source: Counting) -> None:
+    server.methods.mine(2)
     source.swell = 2000
-    with pytest.raises(CallError) as refused:
-        await ChainAdapter(source).blocks(0, 6)
+    adapter = ChainAdapter(source)
+    (first,) = await adapter.blocks(1, 6)
+    assert (first.head.height, first.parts) == (1, 3)
+    others = [await adapter.part(1, first.head.block_hash, number) for number in (1, 2)]
+    sizes = [len(msgspec.msgpack.encode(first)), *(len(msgspec.msgpack.encode(part)) for part in others)]
+    assert max(sizes) < 1 << 20
+    whole = {key: value for part in (first.changes, *others) for key, value in part.items()}
+    assert len(whole) == sum(map(len, (first.changes, *others)))
+    assert whole == {b"key/%d" % n: bytes(1000) for n in range(2000)}
+    # Another adapter, which was not asked for the block before, divides it alike.
+    assert await ChainAdapter(source).part(1, first.head.block_hash, 2) == others[1]
+
+
+async def test_a_part_that_is_not_there_is_refused(server: ChainServer, source: Counting) -> None:
+    server.methods.mine(2)
+    source.swell = 2000
+    adapter = ChainAdapter(source)
+    (first,) = await adapter.blocks(0, 1)
+    for height, digest, number, code in (
+        (0, first.head.block_hash, 0, Code.INVALID),
+        (0, first.head.block_hash, 3, Code.INVALID),
+        (0, first.head.block_hash, -1, Code.INVALID),
+        (0, bytes(32), 1, Code.CONFLICT),
+        (1, first.head.block_hash + b"x", 1, Code.CONFLICT),
+        (-1, bytes(32), 1, Code.INVALID),
+        (99, bytes(32), 1, Code.INVALID),
+    ):
+        with pytest.raises(CallError) as refused:
+            await adapter.part(height, digest, number)
+        assert refused.value.code is code
+
+
+async def test_an_entry_that_fits_no_frame_is_refused_by_its_height(
+    server: ChainServer, source: Counting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def changes(height: int) -> BlockChanges:
+        return BlockChanges((await source.source.changes(height)).head, {b"key": bytes(1 << 20)})
+
+    monkeypatch.setattr(source, "changes", changes)
+    with pytest.raises(CallError, match="leave it out") as refused:
+        await ChainAdapter(source).blocks(0, 1)
     assert refused.value.code is Code.EXHAUSTED
 
 

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from tea.providers.crypto.algorithms import ALGORITHMS, key_from_secret
 from tea.providers.testing import SimulatedAttester
 from tea.trust.approval import parse_approvers, verify_changes
-from tea.trust.policy import Policy, parse_policy
+from tea.trust.policy import Policy, all_of, any_of, none_of, parse_policy, parse_rule
 from tea.trust.roots import Roots
 
 SECRET = "correct horse battery staple"
@@ -285,3 +285,70 @@ def test_nobody_adds_an_approval_to_another_change_than_shown(teactl: Any, two: 
     other.write_text((two / "next.yaml").read_text().replace("epoch: 2", "epoch: 3"))
     assert teactl(*approve).status == 1
     assert not (two / "d").exists()
+
+
+# -- combined policies -------------------------------------------------------------------------------------------------
+
+
+def combined(teactl: Any, enclave: SimulatedAttester) -> None:
+    """`right.yaml` admits the enclave, `wrong.yaml` another image, `theirs.yaml` both, `none.yaml` what is not it."""
+    root = {"pinned": Roots.from_digests([enclave.ca.root_digest]), "simulated": True}
+    right = Policy(pcrs={0: (enclave.pcrs()[0][1],)}, **root)  # type: ignore[arg-type]
+    wrong = Policy(pcrs={0: (b"\x07" * 48,)}, **root)  # type: ignore[arg-type]
+    (teactl.folder / "right.yaml").write_text(right.to_yaml())
+    (teactl.folder / "wrong.yaml").write_text(wrong.to_yaml())
+    for out, made in (("theirs.yaml", any_of(wrong, right)), ("none.yaml", all_of(right, none_of(any_of(right))))):
+        (teactl.folder / out).write_text(made.to_yaml())
+
+
+async def test_a_combined_policy_holds_wherever_a_policy_does(teactl: Any, enclave: SimulatedAttester) -> None:
+    await fetched(teactl, enclave)
+    combined(teactl, enclave)
+    verify = ("attest", "verify", "document", "--policy")
+    assert teactl(*verify, "theirs.yaml").status == 0
+    refused = teactl(*verify, "none.yaml", "--json")
+    assert (refused.status, refused.json["code"]) == (1, "excluded")
+    seal = ("secret", "seal", "--actor", "payer", "--in", "secret", "--document", "document", "--out", "sealed")
+    (teactl.folder / "secret").write_text(SECRET)
+    assert teactl(*seal, "--policy", "none.yaml").status == 1
+    assert not (teactl.folder / "sealed").exists()
+    assert teactl(*seal, "--policy", "theirs.yaml").status == 0
+    assert teactl("secrets", "init", "v").status == 0
+    put = ("secrets", "put", "v", "api-key", "--actor", "payer", "--in", "secret", "--policy")
+    assert teactl(*put, "theirs.yaml").status == 0
+    (teactl.folder / "open.yaml").write_text("tea: policy/1\nnot: {roots: [aws]}\n")
+    assert "put it into an `all`" in teactl(*put, "open.yaml").err
+
+
+def test_what_needs_members_refuses_a_combined_policy(teactl: Any, enclave: SimulatedAttester) -> None:
+    combined(teactl, enclave)
+    (teactl.folder / "certificate.cbor").write_bytes(b"")
+    refused = teactl("ra", "verify", "certificate.cbor", "--policy", "theirs.yaml")
+    assert refused.status == 1
+    assert "one policy by itself" in refused.err
+
+
+def test_policies_are_combined_and_explained(teactl: Any, enclave: SimulatedAttester) -> None:
+    combined(teactl, enclave)
+    right, wrong = (parse_policy((teactl.folder / f"{name}.yaml").read_text()) for name in ("right", "wrong"))
+    combine = ("policy", "combine", "right.yaml")
+    for arguments, made in (
+        ((), any_of(right)),
+        (("wrong.yaml", "--any"), any_of(right, wrong)),
+        (("wrong.yaml", "--all"), all_of(right, wrong)),
+        (("--except", "wrong.yaml"), all_of(right, none_of(wrong))),
+        (("theirs.yaml", "--any", "--except", "wrong.yaml", "--except", "theirs.yaml"), None),
+        (("wrong.yaml", "--all", "--except", "wrong.yaml"), all_of(right, wrong, none_of(wrong))),
+    ):
+        assert teactl(*combine, *arguments, "--out", "c.yaml").status == 0
+        read = parse_rule((teactl.folder / "c.yaml").read_text())
+        both = any_of(wrong, right)
+        assert read == (made or all_of(any_of(right, both), none_of(wrong, both)))
+    explained = teactl("policy", "explain", "c.yaml")
+    assert "All of these hold:" in explained.out
+    assert "- None of these holds:" in explained.out
+    shown = teactl("policy", "explain", "c.yaml", "--json").json
+    assert list(shown["policy"]) == ["tea", "all"]
+    assert teactl(*combine, "wrong.yaml", "--out", "d.yaml").status == 2
+    assert teactl(*combine, *["right.yaml"] * 64, "--any", "--out", "d.yaml").status == 1
+    assert not (teactl.folder / "d.yaml").exists()

@@ -5,9 +5,11 @@ Rule: docs/secrets.md, "What is checked".
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -20,7 +22,7 @@ from tea.providers.testing import SimulatedAttester
 from tea.trust.attestation import AttestationCode
 from tea.trust.audit_log import AuditError, verify_lines
 from tea.trust.errors import TrustError
-from tea.trust.policy import PolicyCode
+from tea.trust.policy import PolicyCode, all_of, any_of, none_of
 from tea.trust.release import ReleaseCode
 from tea.trust.statement import StatementCode
 
@@ -221,6 +223,22 @@ async def test_what_the_policy_does_not_accept_gets_nothing(
     error = refusal(lambda: setting.service.release(data))
     assert error.code == code
     assert code_of(error) == f"policy:{code.value}"
+
+
+async def test_a_combined_policy_releases_to_what_one_alternative_accepts_and_nothing_that_is_excluded(
+    setting: Any,
+) -> None:
+    other = dataclasses.replace(setting.policy, pcrs={0: (b"\x01" * 48,)})
+    last = dataclasses.replace(setting.policy, manifests=(), min_revision=setting.enclave.revision + 1)
+    accepted = setting.policy
+    setting.policy = all_of(any_of(other, accepted), none_of(last))
+    setting.put()
+    assert await setting.released() == SECRET
+    for rule, code in ((any_of(other), PolicyCode.NO_ALTERNATIVE), (all_of(accepted, none_of(accepted)), "excluded")):
+        setting.policy = rule
+        setting.put()
+        data = await setting.request()
+        assert code_of(refusal(partial(setting.service.release, data))) == f"policy:{code}"
 
 
 @pytest.mark.parametrize("key", [b"\x01" * 31, b"\x01" * 294, bytes(32)])

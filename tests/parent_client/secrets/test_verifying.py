@@ -19,6 +19,7 @@ from tea.providers.nitro.start import SimulatedStart
 from tea.simulator.identity import instance_id, module_id, simulated_pcrs
 from tea.trust.attestation import ChainCache
 from tea.trust.pcr import ZERO
+from tea.trust.policy import all_of, any_of, none_of, parse_rule
 from tea.trust.statement import Statement
 
 
@@ -109,3 +110,12 @@ async def test_one_http_call_verifies(enclave: Enclave, setting: Any, tmp_path: 
                 assert (await response.json())["code"] == "malformed"
     finally:
         await server.close()
+
+
+def test_a_combined_policy_is_a_policy_and_a_not_alone_is_none(enclave: Enclave) -> None:
+    rule = parse_rule(enclave.policy)
+    assert judged(enclave.request(policy=any_of(rule).to_yaml()))["accepted"]
+    refused = judged(enclave.request(policy=all_of(rule, none_of(rule)).to_yaml()))
+    assert (refused["authentic"], refused["accepted"], refused["code"]) == (True, False, "excluded")
+    with pytest.raises(ValueError, match="put it into an `all`"):
+        judged(enclave.request(policy="tea: policy/1\nnot: {roots: [aws]}\n"))
