@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Final
 
+from tea.protocol.context import MAX_CHAIN
 from tea.protocol.errors import CallError, Code
 from tea.protocol.frame import MAX_BODY, Frame, Kind
 from tea.protocol.sticky import KEY_BYTES
@@ -18,7 +19,6 @@ from .links import Grant
 if TYPE_CHECKING:
     from .worker_port import WorkerPort
 
-MAX_CHAIN: Final = 32
 CONTEXT_ROOM: Final = 4096
 """Bytes of a frame that are left for the context: an argument body may have `MAX_BODY` less this."""
 MAX_ARGUMENTS: Final = MAX_BODY - CONTEXT_ROOM

@@ -29,7 +29,7 @@ from tea.trust.keys import PublicKey
 
 from .keyed import Keyed, caller_of
 from .output import LogHandler, Printed
-from .window import is_over, unit_of
+from .window import cost_of, is_over, unit_of
 from .wire import CONTROL_LINK, MAX_LOG_LINE, WINDOW, LogLine, Ready, Welcome
 
 CALL_SECONDS: Final = 30.0
@@ -138,7 +138,7 @@ class WorkerLoop:
 
         Raises `CallError(EXHAUSTED)` when it stays full: the message was not sent.
         """
-        cost = 1 + len(body) // self._unit
+        cost = cost_of(body, self._unit)
         told = self._told
         if told.get(link, 0) + cost > self._window:
             seconds = CALL_SECONDS
