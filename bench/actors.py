@@ -33,7 +33,7 @@ class Echo(Actor):
 """
 CALLER = """
 import time
-from tea.sdk import Actor, operation
+from tea.sdk import Actor, operation, together
 
 VALUE = b"x" * 64
 
@@ -60,13 +60,15 @@ class Caller(Actor):
     @operation
     def pipelined(self, rounds: int, window: int) -> float:
         begin = self.echo.later.echo
+        some = window // 4
         start = time.perf_counter()
-        pending = [begin(VALUE) for _ in range(window)]
-        place = 0
-        for _ in range(rounds - window):
-            pending[place].result()
-            pending[place] = begin(VALUE)
-            place = (place + 1) % window
+        with together():
+            pending = [begin(VALUE) for _ in range(window)]
+        for _ in range((rounds - window) // some):
+            for one in pending[:some]:
+                one.result()
+            with together():
+                pending = pending[some:] + [begin(VALUE) for _ in range(some)]
         for one in pending:
             one.result()
         return rounds / (time.perf_counter() - start)

@@ -44,6 +44,9 @@ class ReplicaGroup:
         self.figures = figures if figures is not None else Figures()
         self.refusals = Refusals()
         self.poison = PoisonBook()
+        self.prompt = False
+        """Whether workers that start from now on send each answer before they begin the next call: one has ended with
+        several in hand, and the next to end shall leave no doubt about which it was."""
         self._turn = 0
 
     def pick(self, replica: int | None = None) -> WorkerPort | None:

@@ -18,6 +18,7 @@ from tea.protocol.frame import Frame, Kind
 from tea.protocol.sticky import NO_KEY
 
 from .cancellation import Cancellation
+from .cork import Cork
 from .in_flight import KEPT_BODY, Figures, HostOrigin, Origin, Pending
 from .links import Grant
 from .parking import Parked, Parking
@@ -56,6 +57,7 @@ class Router:
     _next: int = 0
 
     def __post_init__(self) -> None:
+        self.cork = Cork()
         self.parking = Parking(self)
         self.cancellation = Cancellation(self)
         self.provider_calls = ProviderCalls(self, self.on_defect)
@@ -370,9 +372,11 @@ class Router:
         """A worker is gone: answer what it had in hand, once; end what it waited for."""
         delivered, port.delivered = port.delivered, {}
         group = port.group
-        if delivered and port.blames and not port.retiring:
-            # A worker takes its mail in order, so the oldest is what it had in hand.
-            port.blame(next(iter(delivered.values())))
+        if delivered and not port.retiring:
+            group.prompt = True
+            if port.blames and (port.prompt or len(delivered) == 1):
+                # A worker takes its mail in order, so the oldest that it has not answered is what it had in hand.
+                port.blame(next(iter(delivered.values())))
         body = CallError(Code.UNAVAILABLE, f"{port.name} ended while it had this call in hand ({why})").encode()
         for pending in delivered.values():
             if pending.kind is Kind.TELL:

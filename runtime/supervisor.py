@@ -267,6 +267,7 @@ class ActorSupervisor:
             kvp_bytes=plan.kvp_bytes,
             note=self._note,
             lanes=lanes,
+            prompt=self.group.prompt,
         )
         if process.listener is not None:
             process.listener.tell(port.refused)
@@ -274,10 +275,8 @@ class ActorSupervisor:
         self._starting.add(port)
         try:
             await self._router.loop.connect_accepted_socket(lambda: port, connection)
-            welcome = plan.welcome(number)
-            if lanes:
-                told = tuple(lane.describe(plan.name, 1 + place) for place, lane in enumerate(lanes))
-                welcome = msgspec.structs.replace(welcome, lanes=told)
+            told = tuple(lane.describe(plan.name, 1 + place) for place, lane in enumerate(lanes))
+            welcome = msgspec.structs.replace(plan.welcome(number), lanes=told, prompt=port.prompt)
             port.welcome(welcome, plan.bundle)
             await asyncio.wait_for(asyncio.shield(port.ready), READY_SECONDS)
             if self._stopping:

@@ -75,6 +75,7 @@ class WorkerPort(asyncio.Protocol):
         kvp_bytes: int,
         note: Note,
         lanes: Sequence[Lane] = (),
+        prompt: bool = False,
     ) -> None:
         self.name = group.name
         self.group = group
@@ -86,6 +87,8 @@ class WorkerPort(asyncio.Protocol):
         self.kvp_bytes = kvp_bytes
         self.lanes = lanes
         """Its direct ways to and from other workers."""
+        self.prompt = prompt
+        """Whether it was told to send each answer before it begins the next call."""
         self.blames = not any(lane.leads_to(group.name) for lane in lanes)
         """Whether what it has in hand when it ends is known here, and to blame."""
         self.unsent_limit = UNSENT_LIMIT
@@ -119,6 +122,8 @@ class WorkerPort(asyncio.Protocol):
         self.calls_at_once = 0
         """Calls in what was read last. An actor within its limit has at most that many, and as many whose answers were
         under way when it sent them."""
+        self._corked: list[bytes] = []
+        """What is written when the frames that came in one piece are handled (`cork.py`)."""
         self._held: list[Frame] = []
         """Frames that wait until the worker's debt is forgiven; it is not read meanwhile."""
 
@@ -138,8 +143,18 @@ class WorkerPort(asyncio.Protocol):
             self.violation(f"it does not read its answers: {UNREAD_LIMIT >> 20} MiB wait")
         elif self._held:
             self._held.extend(frames)
-        else:
+        elif len(frames) == 1:
             self._take(iter(frames))
+        else:
+            self._take_corked(frames)
+
+    def _take_corked(self, frames: list[Frame]) -> None:
+        cork = self._router.cork
+        cork.on = True
+        try:
+            self._take(iter(frames))
+        finally:
+            cork.pull()
 
     def _take(self, frames: Iterator[Frame]) -> None:
         router, debt = self._router, self._debt
@@ -176,7 +191,7 @@ class WorkerPort(asyncio.Protocol):
         frames, self._held = self._held, []
         if self.lost.done():
             return
-        self._take(iter(frames))
+        self._take_corked(frames)
         if not self._held and not self._transport.is_closing():
             self._transport.resume_reading()
 
@@ -263,16 +278,30 @@ class WorkerPort(asyncio.Protocol):
 
     def send(self, frame: Frame) -> None:
         """Write a frame; nothing happens when the worker is gone (its calls are answered by `port_lost`)."""
-        self._transport.write(encode_frame(frame))
+        self._write(encode_frame(frame))
+
+    def _write(self, data: bytes) -> None:
+        cork = self._router.cork
+        if not cork.on:
+            self._transport.write(data)
+            return
+        if not self._corked:
+            cork.ports.append(self)
+        self._corked.append(data)
+
+    def write_corked(self) -> None:
+        """Write what was kept back while frames that came in one piece were handled."""
+        corked, self._corked = self._corked, []
+        self._transport.write(b"".join(corked))
 
     def deliver(self, kind: Kind, number: int, correlation: int, deadline: int, body: bytes) -> None:
         """Give the worker a call or a message, whose body starts with the context. The path that has to be short."""
-        self._transport.write(HEADER.pack(len(body), kind, _CONTEXT, number, 0, correlation, 0, deadline) + body)
+        self._write(HEADER.pack(len(body), kind, _CONTEXT, number, 0, correlation, 0, deadline) + body)
 
     def answer(self, correlation: int, kind: Kind, body: bytes) -> None:
         """`Origin`: the one answer to a call of this worker."""
         self.outgoing.pop(correlation, None)
-        self._transport.write(HEADER.pack(len(body), kind, 0, 0, CONTROL_LINK, correlation, 0, 0) + body)
+        self._write(HEADER.pack(len(body), kind, 0, 0, CONTROL_LINK, correlation, 0, 0) + body)
 
     def number_of(self, operation: str, body: bytes) -> int:
         """An operation's number. Raises `CallError` when there is none, or when this very message is set aside."""
@@ -300,7 +329,7 @@ class WorkerPort(asyncio.Protocol):
 
     def withdraw(self, number: int) -> None:
         """Tell the worker that nobody waits for this call any more."""
-        self._transport.write(HEADER.pack(0, Kind.BYE, 0, 0, CONTROL_LINK, number, 0, 0))
+        self._write(HEADER.pack(0, Kind.BYE, 0, 0, CONTROL_LINK, number, 0, 0))
 
     def settle(self, link: int, size: int) -> None:
         """A message of it, with arguments of `size` bytes, is in a mailbox or lost: its window has room again."""

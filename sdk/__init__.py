@@ -9,6 +9,7 @@ from tea.protocol.errors import CallError, Code
 from tea.protocol.operations import OperationDescription, operation
 
 from .actor import Actor
+from .binding import together
 from .link import Link
 from .version import SDK_VERSION
 
@@ -22,4 +23,5 @@ __all__ = [
     "Link",
     "OperationDescription",
     "operation",
+    "together",
 ]

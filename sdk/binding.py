@@ -93,6 +93,7 @@ class Binding:
 
     def __init__(self, identity: Identity, links: tuple[LinkDescription, ...], caller: Caller) -> None:
         self.identity = identity
+        self.caller = caller
         self.links: Mapping[str, Link] = types.MappingProxyType({d.name: Link(d, caller) for d in links})
         if len(self.links) != len(links):
             raise ValueError(f"two links of actor {identity.name} have one name: give one of them another with `as:`")
@@ -144,6 +145,18 @@ def set_current(actor: Actor | None) -> None:
 
 
 _known_operations: weakref.WeakKeyDictionary[type[Actor], Mapping[str, Operation]] = weakref.WeakKeyDictionary()
+
+
+@contextlib.contextmanager
+def together() -> Iterator[None]:
+    """Calls that are begun (`link.later`) and messages that are told within leave in one write, when the block ends.
+
+    Sooner, when something is waited for within, or when they are many. For whoever begins dozens of small calls at a
+    time: a system call, and a wake-up of the host, for each is most of what they cost.
+    """
+    gather = getattr(None if _active is None else _active.caller, "together", None)  # a test's has nothing to gather
+    with contextlib.nullcontext() if gather is None else gather():
+        yield
 
 
 def operations(cls: type[Actor]) -> Mapping[str, Operation]:

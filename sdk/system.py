@@ -183,6 +183,11 @@ class System:
             self._drop_unreachable()
         return delivered
 
+    @property
+    def idle(self) -> bool:
+        """Whether no message is pending and no wake-up asked for."""
+        return not self._base._pendingSends and not self._base._wakeUps
+
     def next_wakeup(self) -> float | None:
         """Seconds until `pump` has something to do: 0.0 for now, None for not before the next call."""
         base = self._base

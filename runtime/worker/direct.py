@@ -106,6 +106,7 @@ class DirectLoop(WorkerLoop):
         return lane if lane.has_room(size, self._window) else None
 
     def _answer_of(self, lane: Outgoing, correlation: int, until: float) -> bytes:
+        self._out.flush()
         while True:
             answer = lane.answers.pop(correlation, None)
             if answer is not None:

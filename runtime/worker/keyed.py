@@ -26,6 +26,7 @@ class Keyed:
         for link in links:
             self.learn(link.number, link.operations)
         self.log = loop.log
+        self.together = loop.together
 
     def learn(self, link: int, operations: Sequence[OperationDescription]) -> None:
         """What the operations of a link take, where its target was not up yet when this worker started."""

@@ -7,6 +7,7 @@ line; nothing that it does reaches another actor but through numbered links. Rul
 from __future__ import annotations
 
 import collections
+import contextlib
 import functools
 import logging
 import select
@@ -29,6 +30,7 @@ from tea.trust.keys import PublicKey
 
 from .keyed import Keyed, caller_of
 from .output import LogHandler, Printed
+from .sender import QUICK_SECONDS, Sender
 from .window import cost_of, is_over, unit_of
 from .wire import CONTROL_LINK, MAX_LOG_LINE, WINDOW, LogLine, Ready, Welcome
 
@@ -57,6 +59,7 @@ class WorkerLoop:
         self, connection: socket.socket, seal: Callable[[], None] = lambda: None, system: System | None = None
     ) -> None:
         self._socket = connection
+        self._out = Sender(connection)
         self._seal = seal
         self._system = system
         self._decoder = FrameDecoder()
@@ -71,6 +74,10 @@ class WorkerLoop:
         """What the actor's links call through."""
         self._read_at = 0.0
         """When the mail that is queued was read, about."""
+        self._may_hold = False
+        """Whether an answer may wait for those of the calls that are queued behind it."""
+        self._slow: set[int] = set()
+        """Numbers of operations that took long when they were last measured."""
         self._window = WINDOW
         self._unit = unit_of(WINDOW)
         self._under_way = 0
@@ -110,12 +117,15 @@ class WorkerLoop:
         if not 0 < deadline <= 0xFFFFFFFF:
             deadline = 1 if deadline <= 0 else 0xFFFFFFFF
         # The path that has to be short: no Frame is made. The link has checked the size of the arguments.
-        self._socket.sendall(
-            HEADER.pack(len(body), _CALL, 0, operation, link, correlation, self._cause, deadline) + body
-        )
+        self._out.put(HEADER.pack(len(body), _CALL, 0, operation, link, correlation, self._cause, deadline) + body)
         return correlation
 
+    def together(self) -> contextlib.AbstractContextManager[None]:
+        """See `tea.sdk.together`."""
+        return self._out.gathering()
+
     def _finish(self, correlation: int) -> bytes:
+        self._out.flush()
         if not self._answers and not self._decoder.buffered:
             data = self._socket.recv(_READ)
             if len(data) >= HEADER_SIZE:
@@ -147,10 +157,11 @@ class WorkerLoop:
             if self._wait(lambda: is_over(told.get(link, 0), cost, self._window), seconds) <= 0:
                 raise CallError(Code.EXHAUSTED, f"{told[link]} messages wait for a place in the mailbox of the target")
         told[link] = told.get(link, 0) + cost
-        self._send(Frame(Kind.TELL, 0, operation, link, 0, self._cause, 0, body))
+        self._out.put(_encoded(Frame(Kind.TELL, 0, operation, link, 0, self._cause, 0, body)))
 
     def _wait(self, full: Callable[[], bool], seconds: float) -> float:
         """Read until there is room in a window; the seconds that are left then, 0 when they are over."""
+        self._out.flush()
         until = time.monotonic() + seconds
         while full():
             if self._deadline_at is not None:
@@ -185,6 +196,8 @@ class WorkerLoop:
             except ActorExited:
                 self.log("info", "the actor asked for its own end")
             finally:
+                with contextlib.suppress(OSError):
+                    self._out.flush()  # also where the actor ends its own process: these calls are done
                 system.stop()
             self._send(Frame(Kind.BYE))
         except (_HostGone, OSError):
@@ -211,6 +224,7 @@ class WorkerLoop:
 
         try:
             self._window, self._unit = welcome.in_flight, unit_of(welcome.in_flight)
+            self._may_hold = not welcome.prompt and not welcome.lanes
             caller = self._caller = caller_of(self, welcome.links)
             binding.bind(welcome.identity, welcome.links, caller)
             if welcome.kind == "wasm":
@@ -256,6 +270,11 @@ class WorkerLoop:
             deadline = milliseconds / 1000
             self._deadline_at = time.monotonic() + deadline
         self._cause = correlation
+        others_wait = self._may_hold and (bool(self._inbox) or self._out.holds)
+        if others_wait:
+            if number in self._slow:
+                self._out.flush()
+            began = time.monotonic()
         error: CallError | None = None
         try:
             if number >= len(self._operations):
@@ -266,19 +285,31 @@ class WorkerLoop:
             error = refusal
         if kind is Kind.CALL:
             if error is None:
-                self._socket.sendall(HEADER.pack(len(result), _REPLY, 0, 0, 0, correlation, 0, 0) + result)
+                data = HEADER.pack(len(result), _REPLY, 0, 0, 0, correlation, 0, 0) + result
             else:
-                self._send(Frame(Kind.ERROR, correlation=correlation, body=error.encode()))
+                data = _encoded(Frame(Kind.ERROR, correlation=correlation, body=error.encode()))
         else:
             if error is not None:
                 self.log("warning", f"a message to {self._operation_name(number)} failed: {error}")
             # A message is done with: the host may count its place in the mailbox as free.
-            self._send(Frame(Kind.CREDIT, correlation=correlation))
+            data = _encoded(Frame(Kind.CREDIT, correlation=correlation))
+        if others_wait and self._was_quick(number, began) and self._inbox and system.idle:
+            self._out.hold(data)
+        else:
+            self._out.send(data)
         # It is answered: what its own mail sets off from here on is of the actor's own accord.
         self._cause, self._deadline_at = 0, None
         system.pump()
         if not system.alive:
             raise ActorExited
+
+    def _was_quick(self, number: int, began: float) -> bool:
+        if time.monotonic() - began < QUICK_SECONDS:
+            self._slow.discard(number)
+            return True
+        if number < len(self._operations):
+            self._slow.add(number)
+        return False
 
     def _operation_name(self, number: int) -> str:
         return self._operations[number].name if number < len(self._operations) else f"operation {number}"
@@ -286,11 +317,7 @@ class WorkerLoop:
     # -- frames ------------------------------------------------------------------------------------------------
 
     def _send(self, frame: Frame) -> None:
-        try:
-            data = encode_frame(frame)
-        except FrameError as error:
-            raise CallError(Code.INVALID, str(error)) from None
-        self._socket.sendall(data)
+        self._out.send(_encoded(frame))
 
     def _next(self) -> Frame:
         while not self._inbox:
@@ -306,6 +333,7 @@ class WorkerLoop:
                 self._read_at = time.monotonic()
                 return self._inbox.popleft() if self._inbox else self._next_or_wakeup(system)
             return self._inbox.popleft()
+        self._out.flush()
         while not self._inbox:
             timeout = system.next_wakeup()
             if timeout is not None and not select.select([self._socket], [], [], max(0.0, timeout))[0]:
@@ -354,6 +382,13 @@ class WorkerLoop:
                 del self._inbox[place]
                 self._send(Frame(Kind.ERROR, correlation=number, body=nobody_waits().encode()))
                 return
+
+
+def _encoded(frame: Frame) -> bytes:
+    try:
+        return encode_frame(frame)
+    except FrameError as error:
+        raise CallError(Code.INVALID, str(error)) from None
 
 
 def nobody_waits() -> CallError:

@@ -97,6 +97,7 @@ async def call(enclave: Any) -> Any:
     for name in sources:
         kitchen.add(name, "source:Source", {"source.py": SOURCE}, {})
     kitchen.add("median", "median:Median", recipe("median"), sources, "of")
+    kitchen.add("board", "board:Board", recipe("board"), {"first": ("price",)}, "of")
     kitchen.add("heartbeat", "heartbeat:Heartbeat", recipe("heartbeat"), {"clock": ("every",)}, "count", "beat")
     kitchen.add("publisher", "news:Publisher", recipe("news"), {"intercom": ("publish",)}, "publish")
     kitchen.add("reader", "news:Reader", recipe("news"), {"intercom": ("subscribe",)}, "newest")
@@ -136,6 +137,7 @@ async def test_every_recipe_of_the_authors_page_works(call: Any, enclave: Any) -
     assert (await call("prices", "get", "XMR"))["units"] == 600
 
     assert await call("median", "of", "XMR") == 15
+    assert await call("board", "of", ["XMR"] * 30) == [10] * 30
 
     with pytest.raises(CallError) as refusal:
         await call("heartbeat", "beat", "forged")
