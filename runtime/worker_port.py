@@ -31,6 +31,9 @@ from .worker.wire import CHUNK, CONTROL_LINK, MAX_LOG_LINE, LogLine, Ready, Welc
 
 UNSENT_LIMIT: Final = 8 << 20
 """Bytes that may wait for a worker that does not read; beyond it calls to it are refused."""
+JOINED_SIZE: Final = 16 << 10
+JOINED_FRAMES: Final = 256
+"""Smaller frames, and up to so many, are joined into one write."""
 UNREAD_LIMIT: Final = 64 << 20
 """Bytes that may wait for a worker that goes on calling and reads no answer: the host's memory is not its."""
 LOG_LINES_PER_SECOND: Final = 200
@@ -282,17 +285,22 @@ class WorkerPort(asyncio.Protocol):
 
     def _write(self, data: bytes) -> None:
         cork = self._router.cork
+        corked = self._corked
         if not cork.on:
             self._transport.write(data)
-            return
-        if not self._corked:
-            cork.ports.append(self)
-        self._corked.append(data)
+        elif len(data) >= JOINED_SIZE or len(corked) >= JOINED_FRAMES:
+            self._transport.write(b"".join((*corked, data)))
+            corked.clear()
+        else:
+            if not corked:
+                cork.ports.append(self)
+            corked.append(data)
 
     def write_corked(self) -> None:
         """Write what was kept back while frames that came in one piece were handled."""
-        corked, self._corked = self._corked, []
-        self._transport.write(b"".join(corked))
+        if self._corked:
+            self._transport.write(b"".join(self._corked))
+            self._corked.clear()
 
     def deliver(self, kind: Kind, number: int, correlation: int, deadline: int, body: bytes) -> None:
         """Give the worker a call or a message, whose body starts with the context. The path that has to be short."""

@@ -18,7 +18,7 @@ from tea.runtime.links import Grant
 from tea.runtime.replicas import ReplicaGroup
 from tea.runtime.router import Router
 from tea.runtime.worker.sender import HELD_BYTES, Sender
-from tea.runtime.worker_port import WorkerPort
+from tea.runtime.worker_port import JOINED_FRAMES, JOINED_SIZE, WorkerPort
 
 Enclave = Any
 
@@ -204,6 +204,24 @@ async def test_what_one_read_sets_off_is_one_write_a_worker() -> None:
     assert [frame.correlation for frame in answers] == [1, 2, 3, 4, 5]
     caller.data_received(call(6))  # alone, it is written at once
     assert [len(frames) for frames in forth.frames()] == [5, 1]
+
+
+async def test_large_frames_and_many_are_written_at_once_and_in_order() -> None:
+    router = Router(asyncio.get_running_loop(), lambda what, error: None)
+    caller, _back = port_of(router, "caller", {1: Grant(1, "work", "caller", "work", ("note",))})
+    work, forth = port_of(router, "work", {})
+    caller.in_flight_limit = work.mailbox = 2 * JOINED_FRAMES
+    large = encode_frame(Frame(Kind.CALL, link=1, correlation=2, body=bytes(JOINED_SIZE)))
+    caller.data_received(call(1) + large + call(3))
+    assert [[len(frame.body) >= JOINED_SIZE for frame in frames] for frames in forth.frames()] == [
+        [False, True],
+        [False],
+    ]
+    forth.writes.clear()
+    caller.data_received(b"".join(map(call, range(4, JOINED_FRAMES + 6))))
+    assert [len(frames) for frames in forth.frames()] == [JOINED_FRAMES + 1, 1]
+    delivered = [frame.correlation for frames in forth.frames() for frame in frames]
+    assert delivered == sorted(delivered)
 
 
 async def test_a_violation_within_a_read_keeps_nothing_back_from_others() -> None:
