@@ -8,15 +8,15 @@ Rule: docs/architecture.md, "Providers".
 from __future__ import annotations
 
 import functools
-import inspect
+import types
 import typing
 import weakref
 from collections.abc import Callable, Iterable, Mapping
-from types import MappingProxyType
 from typing import Any, Final, TypeVar
 
 import msgspec
 
+from .declaration import EMPTY, doc_of, hints_of, parameters_of
 from .errors import CallError, Code
 
 _MARK: Final = "__tea_operation__"
@@ -85,26 +85,26 @@ class Operation:
         "result_type",
     )  # fmt: skip
 
-    def __init__(self, name: str, function: Callable[..., object], mark: _Mark, skip: int) -> None:
-        if not inspect.isfunction(function):
+    def __init__(self, name: str, function: Callable[..., object], mark: _Mark, skip: int, doc: str) -> None:
+        if not isinstance(function, types.FunctionType):
             raise TypeError(f"operation {name}: only plain and async methods can be operations")
         try:
             # With extras, so that Annotated[bytes, msgspec.Meta(max_length=...)] is checked too.
-            hints = typing.get_type_hints(function, include_extras=True)
+            hints = hints_of(function)
         except NameError as error:
             raise TypeError(f"operation {name}: {error}; import the type where the class is defined") from None
-        parameters = list(inspect.signature(function).parameters.values())
+        parameters = parameters_of(function)
         if len(parameters) < skip:
             raise TypeError(f"operation {name}: {skip} leading parameters are expected, there are {len(parameters)}")
         fields: list[tuple[str, Any] | tuple[str, Any, Any]] = []
         described = []
         for parameter in parameters[skip:]:
-            if parameter.kind is not inspect.Parameter.POSITIONAL_OR_KEYWORD:
+            if not parameter.ordinary:
                 raise TypeError(f"operation {name}: parameter {parameter.name!r} must be positional-or-keyword")
             if parameter.name not in hints:
                 raise TypeError(f"operation {name}: parameter {parameter.name!r} has no type annotation")
             hint = hints[parameter.name]
-            required = parameter.default is inspect.Parameter.empty
+            required = parameter.default is EMPTY
             fields.append((parameter.name, hint) if required else (parameter.name, hint, parameter.default))
             default = b"" if required else _encoded_default(parameter.default)
             described.append(Parameter(parameter.name, _type_name(hint), required, default))
@@ -113,7 +113,7 @@ class Operation:
         self.function_name = name
         self.result_type: Any = hints["return"]
         self.description = OperationDescription(
-            name, tuple(described), _type_name(hints["return"]), inspect.getdoc(function) or "", mark.only_from
+            name, tuple(described), _type_name(hints["return"]), doc, mark.only_from
         )
         try:
             self._arguments = msgspec.defstruct(
@@ -200,10 +200,10 @@ def operations_of(cls: type, *, skip: int = 1) -> dict[str, Operation]:
     """
     found: dict[str, Operation] = {}
     for name in sorted(set().union(*map(_marked_names, cls.__mro__))):
-        function = inspect.getattr_static(cls, name)
         mark = _mark_of(cls, name)
         if mark is not None:
-            found[name] = Operation(name, typing.cast("Callable[..., object]", function), mark, skip)
+            function = next(base.__dict__[name] for base in cls.__mro__ if name in base.__dict__)
+            found[name] = Operation(name, function, mark, skip, doc_of(cls, name))
     return found
 
 
@@ -223,7 +223,7 @@ def _marked_names(base: type) -> frozenset[str]:
 def numbered(interface: type) -> Mapping[str, tuple[int, Operation]]:
     """The operations of a channel's interface: name -> (number on the wire, operation)."""
     operations = operations_of(interface)
-    return MappingProxyType({name: (number, op) for number, (name, op) in enumerate(operations.items())})
+    return types.MappingProxyType({name: (number, op) for number, (name, op) in enumerate(operations.items())})
 
 
 def _mark_of(cls: type, name: str) -> _Mark | None:
@@ -243,10 +243,8 @@ def _encoded_default(value: object) -> bytes:
 
 
 def _type_name(hint: Any) -> str:
-    if hint is type(None):
-        return "None"
+    if issubclass(type(hint), type):
+        return "None" if hint is types.NoneType else str(hint.__name__)
     if typing.get_origin(hint) is typing.Annotated:
         return _type_name(typing.get_args(hint)[0])
-    if isinstance(hint, type) and not typing.get_args(hint):
-        return hint.__name__
     return str(hint).replace("typing.", "").replace("collections.abc.", "")

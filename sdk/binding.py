@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import enum
-import inspect
 import logging
 import types
 import typing
@@ -18,6 +17,7 @@ from typing import Final, NamedTuple, Protocol
 
 import msgspec
 
+from tea.protocol.declaration import is_async
 from tea.protocol.errors import CallError, Code
 from tea.protocol.frame import MAX_BODY
 from tea.protocol.operations import Operation, OperationDescription, operations_of
@@ -176,7 +176,7 @@ def _checked_operations(cls: type[Actor]) -> dict[str, Operation]:
             raise TypeError(f"operation {name} of {cls.__name__}: a name with a leading underscore is private")
         if hasattr(Actor, name):
             raise TypeError(f"operation {name} of {cls.__name__}: the name belongs to Actor itself; choose another")
-        if inspect.iscoroutinefunction(getattr(cls, name)):
+        if is_async(getattr(cls, name)):
             raise TypeError(
                 f"operation {name} of {cls.__name__} is async: an operation is a plain method, it may block"
             )

@@ -20,7 +20,7 @@ import thespian.system.simpleSystemBase
 import thespian.system.sourceLoader
 from thespian.system.utilis import thesplog_control
 
-from . import binding, source_lines
+from . import binding, source_lines, thespian_loading
 from .actor import Actor
 from .mailbox import Mailbox
 
@@ -59,6 +59,7 @@ class System:
     """One process's actor system. `System.load(...)` in a worker, `System.of(...)` for a class at hand."""
 
     def __init__(self) -> None:
+        thespian_loading.install()
         thesplog_control(logging.CRITICAL, False, 0)  # Thespian's own log is a file in /tmp
         # transientUnique: not the process-wide singleton; logDefs=False: the process's logging stays as it is.
         self._system = thespian.actors.ActorSystem(_SIMPLE, logDefs=False, transientUnique=True)

@@ -115,7 +115,8 @@ def read_archive(archive: bytes) -> dict[str, bytes]:
     files: dict[str, bytes] = {}
     at = total = 0
     while archive[at : at + 4] == _LOCAL_MAGIC:
-        name, content, at = _read_file(archive, at)
+        name, place = _place_of(archive, at)
+        content, at = archive[place], place.stop
         total += len(content)
         if name in files:
             raise _bad(f"{name!r} is in it twice")
@@ -127,7 +128,21 @@ def read_archive(archive: bytes) -> dict[str, bytes]:
     return files
 
 
-def _read_file(archive: bytes, at: int) -> tuple[str, bytes, int]:
+def locate(archive: bytes) -> dict[str, slice]:
+    """Where the files of an archive are that `read_archive` has read before; of another, where they seem to be.
+
+    Raises `BundleError` on an archive that is surely in another form.
+    """
+    places: dict[str, slice] = {}
+    at = 0
+    while archive[at : at + 4] == _LOCAL_MAGIC:
+        name, place = _place_of(archive, at)
+        places[name] = place
+        at = place.stop
+    return places
+
+
+def _place_of(archive: bytes, at: int) -> tuple[str, slice]:
     start = at + _LOCAL.size
     if start > len(archive):
         raise _bad(f"it ends within the header at byte {at}")
@@ -141,7 +156,7 @@ def _read_file(archive: bytes, at: int) -> tuple[str, bytes, int]:
         name = archive[start : start + name_size].decode("ascii")
     except UnicodeDecodeError:
         raise BundleError(BundleCode.BAD_FILE_NAME, f"the file name at byte {at} is not ASCII") from None
-    return name, archive[start + name_size : end], end
+    return name, slice(start + name_size, end)
 
 
 def has_module(files: Mapping[str, bytes], module: str) -> bool:

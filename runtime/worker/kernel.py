@@ -72,10 +72,10 @@ def set_c_environment(name: str, value: str) -> None:
 def fork(flags: int = 0, cgroup: int | None = None) -> int:
     """fork(2) with clone flags, and into the cgroup whose directory descriptor is given. 0 in the child.
 
-    Raises `OSError`; CLONE_INTO_CGROUP needs Linux 5.7.
+    For a process with one thread: Python's own hooks around a fork, which mend what other threads held, are left out.
+    They would write to a hundred pages that every worker shares with the zygote. Random numbers are the caller's to
+    seed anew. Raises `OSError`; CLONE_INTO_CGROUP needs Linux 5.7.
     """
-    api = ctypes.pythonapi
-    api.PyOS_BeforeFork()
     if cgroup is None:
         # The first two arguments, flags and stack, stand alike on x86_64 and aarch64; the rest is unused here.
         pid = int(_libc.syscall(ctypes.c_long(number_of("clone")), ctypes.c_long(flags | signal.SIGCHLD), 0, 0, 0, 0))
@@ -84,12 +84,8 @@ def fork(flags: int = 0, cgroup: int | None = None) -> int:
         fields += [0, 0, 0, 0, 0, cgroup]
         arguments = b"".join(field.to_bytes(8, "little") for field in fields)
         pid = int(_libc.syscall(ctypes.c_long(number_of("clone3")), arguments, ctypes.c_long(len(arguments))))
-    if pid == 0:
-        api.PyOS_AfterFork_Child()
-        return 0
-    code = ctypes.get_errno()
-    api.PyOS_AfterFork_Parent()
     if pid < 0:
+        code = ctypes.get_errno()
         raise OSError(code, f"clone: {os.strerror(code)}")
     return pid
 

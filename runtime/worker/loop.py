@@ -9,7 +9,6 @@ from __future__ import annotations
 import collections
 import contextlib
 import functools
-import logging
 import select
 import socket
 import sys
@@ -29,7 +28,7 @@ from tea.trust.bundle import recheck_bundle
 from tea.trust.keys import PublicKey
 
 from .keyed import Keyed, caller_of
-from .output import LogHandler, Printed
+from .output import Printed, install_logging, open_logging
 from .sender import QUICK_SECONDS, Sender
 from .window import cost_of, is_over, unit_of
 from .wire import CONTROL_LINK, MAX_LOG_LINE, WINDOW, LogLine, Ready, Welcome
@@ -184,10 +183,8 @@ class WorkerLoop:
         sys.stdout = sys.stderr = Printed(self.log)
         try:
             welcome, bundle = self._welcome()
-            logging.getLogger("Thespian").setLevel(logging.WARNING)
-            logging.basicConfig(
-                level=logging.INFO, handlers=[LogHandler(self.log, welcome.traceback_to_log)], force=True
-            )
+            install_logging()
+            open_logging(self.log, tracebacks=welcome.traceback_to_log)
             system = self._start(welcome, bundle)
             if system is None:
                 return 1

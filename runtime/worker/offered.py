@@ -70,8 +70,7 @@ class NotOffered:
 
 def close() -> None:
     """From now on nothing is looked up in the file system."""
-    sys.meta_path[:] = [finder for finder in sys.meta_path if finder is not importlib.machinery.PathFinder]
-    sys.meta_path.append(NotOffered)
+    sys.meta_path[:] = [importlib.machinery.BuiltinImporter, importlib.machinery.FrozenImporter, NotOffered]
 
 
 def reseed() -> None:

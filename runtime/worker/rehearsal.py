@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import logging
 import socket
 from typing import Final
 
@@ -28,6 +27,7 @@ from tea.trust.bundle import ClaimsInput, build_archive, build_bundle
 from tea.trust.keys import PrivateKey
 
 from .loop import run_worker
+from .output import open_logging
 from .wire import Welcome
 
 _SOURCE: Final = b"""
@@ -38,15 +38,14 @@ class Rehearsed(Actor):
     def echo(self, value: bytes) -> bytes:
         return value
 """
-_TIMES: Final = 2
-"""The first time fills caches, the second runs what the first has specialised."""
+_TIMES: Final = 10
+"""The first times fill caches; a function writes to its own code until it was called eight times."""
 _CALLS: Final = 16
 
 
 def rehearse() -> System:
     """Run a worker with a trivial actor from its welcome to its end; a system for a worker to open its bundle in."""
     script = _script()
-    handlers = logging.root.handlers[:]
     for _ in range(_TIMES):
         system = System()
         ours, theirs = socket.socketpair()
@@ -57,7 +56,7 @@ def rehearse() -> System:
         if code != 0:
             raise RuntimeError(f"the rehearsal of a worker ended with {code}: no worker would start")
         source_lines.forget()
-    logging.root.handlers[:] = handlers
+    open_logging(None, tracebacks=False)
     return System()
 
 

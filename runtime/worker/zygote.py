@@ -25,6 +25,7 @@ from .kernel import CLONE_PARENT, PR_SET_DUMPABLE, PR_SET_PDEATHSIG, fork, prctl
 from .layers import Layer
 from .loop import run_worker
 from .namespaces import flags_of, leave_session
+from .output import install_logging
 from .probe import probe
 from .rehearsal import rehearse
 from .sandbox import (
@@ -130,6 +131,7 @@ def main() -> None:
     # After the probe, which may have changed who this process is: that clears the signal.
     prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     prctl(PR_SET_DUMPABLE, 0)
+    install_logging()
     system = rehearse()
     gc.freeze()
     control.send(msgspec.msgpack.encode(Awake(report)))

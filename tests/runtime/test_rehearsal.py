@@ -13,6 +13,7 @@ import sys
 PROGRAM = """
 import builtins, json, logging, sys
 from tea.runtime.worker import offered
+from tea.runtime.worker.output import install_logging
 from tea.runtime.worker.rehearsal import rehearse
 from tea.sdk import binding, source_lines
 
@@ -22,14 +23,14 @@ def state():
         "finders": len(sys.meta_path),
         "import": builtins.__import__ is original,
         "streams": [sys.stdout is streams[0], sys.stderr is streams[1]],
-        "handlers": [id(handler) for handler in logging.root.handlers],
+        "handlers": [[id(handler), handler.log is None] for handler in logging.root.handlers],
         "bound": [binding.active() is None, binding.current() is None],
         "archives": len(source_lines._archives),
     }
 
 original, streams = builtins.__import__, (sys.stdout, sys.stderr)
 offered.preload()
-logging.root.addHandler(logging.NullHandler())
+install_logging()
 before = state()
 system = rehearse()
 print(json.dumps([before, state(), system.alive]))
