@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Awaitable, Callable
 
+import msgspec
 import uvloop
 from tests.runtime.adversary import ENTRY, NAME, OPERATIONS, SOURCE
 
@@ -40,8 +41,14 @@ LINKS = f"""
   - {{from: parent, to: victim, operations: [echo]}}
   - {{from: parent, to: {NAME}, operations: [{", ".join(OPERATIONS)}]}}
   - {{from: {NAME}, to: victim, operations: [echo, who]}}
-  - {{from: {NAME}, to: kvp, operations: [get]}}
+  - {{from: {NAME}, to: kvp, operations: [get, set_add, set_contains, set_intersection, set_union]}}
+  - {{from: {NAME}, to: intercom, operations: [request]}}
 """
+ASKS = {
+    "victim": ("echo", "who"),
+    "kvp": ("get", "set_add", "set_contains", "set_intersection", "set_union"),
+    "intercom": ("request",),
+}
 # One round of an attack; it is begun anew until the measurement is over.
 Attack = Callable[[BenchEnclave], Awaitable[object]]
 
@@ -59,6 +66,7 @@ def repeated(name: str, *arguments: object) -> Attack:
 
 
 GUESSES = b"".join(encode_frame(Frame(Kind.CALL, 0, 0, 1 << 20, 1000 + n, 0, 0, b"\x90")) for n in range(64))
+REQUEST = b"\x93" + msgspec.msgpack.encode("victim") + msgspec.msgpack.encode("echo")
 ATTACKS: dict[str, Attack] = {
     "refused system calls": repeated("call", "socket", [40, 1, 0]),
     "fatal system calls": operation("call", "ptrace", [16, 1, 0, 0]),
@@ -67,6 +75,11 @@ ATTACKS: dict[str, Attack] = {
     "floods its log": repeated("flood_log", 64),
     "floods another with calls": repeated("flood_calls", "victim", 640),
     "floods a provider": repeated("flood_calls", "kvp", 640),
+    "nested lists": repeated("flood_bodies", "intercom", "request", 4, REQUEST, 1000),
+    "lists of tiny texts": repeated("flood_bodies", "kvp", "set_union", 4, b"\x91", 1000, 0xA0),
+    "joins large sets": repeated("join_sets", 4096, 64),
+    "joins small sets": repeated("join_sets", 300, 64),
+    "joins tiny sets": repeated("join_sets", 50, 64),
     "floods another with messages": repeated("flood_messages", "victim", 640),
     "guesses links": repeated("raw", GUESSES),
     "malformed frames": operation("raw", b"\xff" * 4096),
@@ -102,7 +115,7 @@ async def measure(rounds: int, seconds: float, only: str) -> dict[str, dict[str,
         async with enclave() as made:
             made.actor("neighbour", NEIGHBOUR, "Neighbour")
             made.actor("victim", NEIGHBOUR, "Neighbour")
-            made.actor(NAME, SOURCE, ENTRY, asks={"victim": ("echo", "who"), "kvp": ("get",)}, fields=FIELDS)
+            made.actor(NAME, SOURCE, ENTRY, asks=ASKS, fields=FIELDS)
             await made.push(LINKS)
             await p99(made, 0.2)
             peace, war = [], []

@@ -180,6 +180,10 @@ async def run(seconds: float, seed: int, links: str = LINKS) -> dict[str, Any]:
             while ledger.answered < ledger.sent:  # noqa: ASYNC110 (each has a deadline of 5 s)
                 await asyncio.sleep(0.05)
         await _settle(made)
+        # Workers that were started anew have other spare lanes than the first ones had: these are as those were.
+        build(made, 0)
+        await made.push(links)
+        await _settle(made)
         gc.collect()
         after, open_after = resident_mib(), descriptors()
         figures = made.host.router.figures

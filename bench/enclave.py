@@ -74,7 +74,7 @@ class BenchEnclave:
             path = self.folder / f"{name}.tea"
             path.write_bytes(data)
             paths.append(str(path))
-        issuer = f"{{key: '{self.key.public.text}', actors: [{names}], capabilities: [kvp, {names}]}}"
+        issuer = f"{{key: '{self.key.public.text}', actors: [{names}], capabilities: [kvp, intercom, {names}]}}"
         text = "\n".join(
             [
                 "tea: manifest/1",
@@ -82,7 +82,7 @@ class BenchEnclave:
                 f"revision: {self._revision}",
                 "sandbox: prefer",
                 f"issuers: {{dev: {issuer}}}",
-                "providers: {kvp: {}}",
+                "providers: {kvp: {}, intercom: {}}",
                 "actors:",
                 *actors,
                 "links:",

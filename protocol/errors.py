@@ -12,6 +12,8 @@ import msgspec
 
 MAX_SENTENCE: Final = 2048
 """Characters of an error's sentence that survive encoding; what is longer is cut."""
+MAX_ERROR: Final = 128 << 10
+"""Bytes of an encoded error: of thousands of tiny details each costs the reader far more than its bytes."""
 
 Detail = str | int | bool | None | list[str]
 """What a structured detail may be: plain data that every msgpack reader understands."""
@@ -65,12 +67,17 @@ class CallError(Exception):
         raise TypeError("CallError is never pickled: encode() is its wire form")
 
     def encode(self) -> bytes:
-        """The body of an ERROR frame: msgpack `[code, sentence, details]`."""
-        return msgspec.msgpack.encode(_WireError(int(self.code), self.sentence[:MAX_SENTENCE], self.details))
+        """The body of an ERROR frame: msgpack `[code, sentence, details]`, without details that do not fit."""
+        body = msgspec.msgpack.encode(_WireError(int(self.code), self.sentence[:MAX_SENTENCE], self.details))
+        if len(body) <= MAX_ERROR:
+            return body
+        return msgspec.msgpack.encode(_WireError(int(self.code), self.sentence[:MAX_SENTENCE], {}))
 
     @classmethod
     def decode(cls, body: bytes | memoryview) -> CallError:
-        """Read an ERROR frame's body; a malformed one becomes an INTERNAL error, never an exception."""
+        """Read an ERROR frame's body; a malformed or too large one becomes an INTERNAL error, never an exception."""
+        if len(body) > MAX_ERROR:
+            return cls(Code.INTERNAL, f"the peer sent an error of {len(body)} bytes, at most {MAX_ERROR} are read")
         try:
             wire = msgspec.msgpack.decode(body, type=_WireError)
             return cls(Code(wire.code), wire.sentence[:MAX_SENTENCE], **wire.details)

@@ -20,6 +20,7 @@ from .declaration import EMPTY, doc_of, hints_of, parameters_of
 from .errors import CallError, Code
 
 _MARK: Final = "__tea_operation__"
+_ARRAYS: Final = frozenset(bytes((head,)) for head in (*range(0x90, 0xA0), 0xDC, 0xDD))
 _F = TypeVar("_F", bound=Callable[..., object])
 
 
@@ -35,6 +36,16 @@ class Parameter(msgspec.Struct, frozen=True, array_like=True):
     required: bool
     default: bytes = b""
     """msgpack of the value that it has when it is left out; empty when it is required, or cannot be told."""
+
+
+class Undecoded(msgspec.Struct, frozen=True):
+    """What callers give for a parameter that is passed on as it came: `Annotated[msgspec.Raw, Undecoded("object")]`.
+
+    One well-formed value is all that is checked. For values that an actor chooses freely: built as Python's objects
+    they cost whoever decodes them up to a hundred times what their bytes do.
+    """
+
+    type: str
 
 
 class OperationDescription(msgspec.Struct, frozen=True, array_like=True):
@@ -235,6 +246,11 @@ def _mark_of(cls: type, name: str) -> _Mark | None:
     return None
 
 
+def is_array(body: bytes) -> bool:
+    """Whether a msgpack value is an array, as arguments by place are; not whether it is a whole one."""
+    return body[:1] in _ARRAYS
+
+
 def _encoded_default(value: object) -> bytes:
     try:
         return msgspec.msgpack.encode(value)
@@ -246,5 +262,9 @@ def _type_name(hint: Any) -> str:
     if issubclass(type(hint), type):
         return "None" if hint is types.NoneType else str(hint.__name__)
     if typing.get_origin(hint) is typing.Annotated:
-        return _type_name(typing.get_args(hint)[0])
+        inner, *notes = typing.get_args(hint)
+        return next((note.type for note in notes if isinstance(note, Undecoded)), None) or _type_name(inner)
+    parts = typing.get_args(hint)
+    if typing.get_origin(hint) is typing.Union and any(typing.get_origin(one) is typing.Annotated for one in parts):
+        return " | ".join(map(_type_name, parts))  # what `Annotated[...] | None` is
     return str(hint).replace("typing.", "").replace("collections.abc.", "")

@@ -7,12 +7,17 @@ from __future__ import annotations
 
 import typing
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, ClassVar, Generic, Protocol, TypeVar
+from typing import Any, ClassVar, Final, Generic, Protocol, TypeVar
 
 import msgspec
 
 from tea.protocol.errors import CallError
 from tea.protocol.operations import Operation, operations_of
+
+MANY: Final = msgspec.Meta(max_length=1024)
+"""Of every collection among an operation's arguments (`Annotated[list[bytes], MANY]`): a longer one is refused before
+any of it is built. What is tiny costs the host's loop up to a hundred times what its bytes do. What an operation itself
+takes is less."""
 
 
 class Call(msgspec.Struct, frozen=True):

@@ -104,7 +104,8 @@ class Activator:
             for layer in plan.start_layers():
                 await _start_all({name: starting[name] for name in layer if name in starting})
                 plan.declared.update({name: starting[name].declared() for name in layer if name in starting})
-            _describe_circles(plan, starting)
+            for supervisor in starting.values():
+                supervisor.describe()  # actors that call each other in a circle can be told of each other only now
             for supervisor in starting.values():
                 await supervisor.check_health(HEALTH_SECONDS)
             for supervisor in starting.values():
@@ -140,6 +141,9 @@ class Activator:
         revisions.narrow(plan)
         for name, supervisor in kept.items():
             supervisor.adopt(actor_plans[name])
+            # Its calls reach the new replicas from now on. Sooner it would call the old ones by the new descriptions,
+            # and for good if this revision failed; and whatever is delivered to it later, it reads this before.
+            supervisor.describe()
         for supervisor in revisions.supervisors.values():
             supervisor.serve()
         host.continuity.went_live(plan, host.slots.own)
@@ -187,14 +191,6 @@ def _refusal(error: Exception) -> CallError:
     if isinstance(error, NsmError):
         return CallError(Code.INTERNAL, f"the NSM failed: {error}")
     return CallError(Code.INVALID, str(error))
-
-
-def _describe_circles(plan: LoadPlan, starting: Mapping[str, ActorSupervisor]) -> None:
-    """Actors that call each other in a circle start together: only now can they be told of each other."""
-    for layer in plan.start_layers():
-        for name in layer:
-            if name in starting:
-                starting[name].describe(plan.declared, layer)
 
 
 async def _start_all(supervisors: Mapping[str, ActorSupervisor]) -> None:

@@ -5,7 +5,7 @@ May not: hold state of its own. Rule: docs/architecture.md, "Boot".
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import msgspec
 
@@ -20,7 +20,7 @@ from tea.protocol.channels import (
     Takeover,
 )
 from tea.protocol.errors import CallError, Code
-from tea.protocol.operations import OperationDescription
+from tea.protocol.operations import OperationDescription, is_array
 from tea.protocol.sticky import NO_KEY, key_of, place_of
 
 from .rights import require_parent_link
@@ -32,6 +32,11 @@ CALL_SECONDS: Final = 30.0
 """How long an actor may take for a call of the parent."""
 MAX_DRAIN: Final = 60.0
 MAX_NONCE: Final = 512
+MAX_NAMED: Final = 1024
+"""Arguments by name of one call."""
+# What an argument is, its callee finds out: as Python's objects tiny values cost a hundred times what their bytes do.
+_well_formed: Final = msgspec.msgpack.Decoder(msgspec.Raw)
+_by_name: Final = msgspec.msgpack.Decoder(Annotated[dict[str, msgspec.Raw], msgspec.Meta(max_length=MAX_NAMED)])
 
 
 class ControlService(Control):
@@ -104,16 +109,21 @@ class ControlService(Control):
     def _positional(self, actor: str, operation: str, arguments: bytes) -> bytes:
         """Arguments by name (a map) become the wire's array; an array passes as it is, for the worker to check."""
         try:
-            decoded: Any = msgspec.msgpack.decode(arguments)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            _well_formed.decode(arguments)
+        except (msgspec.DecodeError, RecursionError):
             raise CallError(Code.INVALID, "the arguments are not msgpack") from None
-        if isinstance(decoded, list):
+        if is_array(arguments):
             return arguments
-        if not isinstance(decoded, dict) or not all(isinstance(key, str) for key in decoded):
-            raise CallError(Code.INVALID, f"{actor}.{operation}: give the arguments as an array, or a map by name")
+        try:
+            decoded = _by_name.decode(arguments)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            raise CallError(
+                Code.INVALID,
+                f"{actor}.{operation}: give the arguments as an array, or a map by name of at most {MAX_NAMED}",
+            ) from None
         description = self._description(actor, operation)
         try:
-            return description.encode_arguments((), decoded)
+            return description.encode_arguments((), {**decoded})
         except TypeError as error:
             raise CallError(Code.INVALID, f"{actor}.{error}") from None
 

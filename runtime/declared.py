@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Final
 
+import msgspec
+
 from .worker.wire import Ready
 
 MAX_OPERATIONS: Final = 1024
@@ -17,10 +19,21 @@ MAX_DECLARED: Final = 64 << 10
 """Bytes of one HELLO: names, parameters and texts of all operations."""
 
 
-def undeclarable(ready: Ready, size: int) -> str | None:
-    """What is wrong with a HELLO of `size` bytes; None when it can be taken."""
-    if size > MAX_DECLARED:
-        return f"{size} bytes, at most {MAX_DECLARED} are taken: shorten the operations' texts"
+def declared(body: bytes) -> Ready:
+    """A HELLO's body. Raises `ValueError` on one that is none, or says too much: that one was not even decoded."""
+    if len(body) > MAX_DECLARED:
+        raise ValueError(f"with {len(body)} bytes, at most {MAX_DECLARED} are taken: shorten the operations' texts")
+    try:
+        ready = msgspec.msgpack.decode(body, type=Ready)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ValueError(f"that is none: {error}") from None
+    wrong = _undeclarable(ready)
+    if wrong is not None:
+        raise ValueError(f"with {wrong}")
+    return ready
+
+
+def _undeclarable(ready: Ready) -> str | None:
     names = [description.name for description in ready.operations]
     if len(names) > MAX_OPERATIONS:
         return f"{len(names)} operations, at most {MAX_OPERATIONS} are taken"

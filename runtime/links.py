@@ -41,8 +41,8 @@ class Grant:
         """What the worker is told of it.
 
         `declared` has each started actor's operations. Of a target that is not started yet (actors that call each other
-        in a circle) the caller knows names only, and its arguments are positional; what it needs for a sticky link it
-        is told when the circle is up.
+        in a circle) the caller knows names only, and its arguments are positional, until the circle is up: then it is
+        told the rest, as it is when a later revision starts another target (`WorkerPort.describe`).
         """
         if self.provider is not None:
             descriptions = tuple(operation.description for operation in self.typed)

@@ -194,6 +194,7 @@ class LoadPlan:
                 for link in self.manifest.links
                 if link.target == name and link.sticky
             ),
+            declared=self.declared,
         )
 
 

@@ -41,7 +41,7 @@ async def request(
     if port is None:
         raise CallError(Code.UNAVAILABLE, f"{call.caller}#{call.replica} does not run any more")
     _require_link(port, call, actor, operation)
-    # Decoded and encoded again, arguments may have grown.
+    # They came in a frame with less room for a context than this one needs, or were made by the provider.
     if len(body) > MAX_BODY - CONTEXT_ROOM:
         raise CallError(Code.INVALID, f"arguments of {len(body)} bytes, at most {MAX_BODY - CONTEXT_ROOM} fit a call")
     group = host.router.groups.get(actor)

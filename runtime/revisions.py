@@ -108,7 +108,7 @@ class Revisions:
     def narrow(self, plan: LoadPlan) -> None:
         """Replicas of older revisions drain, and have no right any more that this plan does not give."""
         for supervisor in self._retired:
-            supervisor.narrow(plan.manifest.links_of(supervisor.plan.name))
+            supervisor.narrow(plan.manifest.links_of(supervisor.plan.name), plan.declared)
 
     def retire(self, replaced: Mapping[str, ActorSupervisor], gone: tuple[str, ...]) -> None:
         """Drain replaced replicas in the background; then the providers forget the actors that are `gone`."""

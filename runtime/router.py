@@ -54,6 +54,9 @@ class Router:
     """Whether the host's own messages are dead letters too: what is in hand can come to an end."""
     frozen: bool = False
     """Whether workers may not call either: no provider's state changes by them."""
+    heard: int = 0
+    """How often another worker was heard than the one before."""
+    _hears: WorkerPort | None = None
     _next: int = 0
 
     def __post_init__(self) -> None:
@@ -72,6 +75,12 @@ class Router:
         return self.actor_figures.setdefault(actor, Figures())
 
     # -- calls from workers ------------------------------------------------------------------------------------
+
+    def hears(self, port: WorkerPort) -> None:
+        """A worker was read."""
+        if port is not self._hears:
+            self._hears = port
+            self.heard += 1
 
     def frame_from(self, port: WorkerPort, frame: Frame) -> None:
         """One frame from a worker, other than a CALL or REPLY (HELLO, PING and BYE are the port's own)."""

@@ -64,5 +64,5 @@ def _actor_status(supervisor: ActorSupervisor, router: Router) -> ActorStatus:
         waited=figures.waited,
         cancelled=figures.cancelled,
         dead_letters=figures.dead_letters,
-        lanes=sum(lane.alive and not lane.retiring for port in ports for lane in port.lanes),
+        lanes=sum(lane.live and lane.alive and not lane.retiring for port in ports for lane in port.lanes),
     )

@@ -23,7 +23,7 @@ from tea.protocol.operations import OperationDescription
 from tea.protocol.sticky import place_of
 from tea.trust.manifest import Link
 
-from .lanes import Lane, cut, cut_revoked
+from .lanes import Lane, Way, cut_revoked
 from .links import Grant
 from .replicas import ReplicaGroup
 from .revocation import narrowed
@@ -76,6 +76,8 @@ class ActorPlan:
     """Instructions that one call may take where these are counted (wasm); 0: as many as it takes by default."""
     sticky: tuple[tuple[str, str, tuple[str, ...]], ...] = ()
     """Links to it that are sticky: from whom, by which parameter, of which operations."""
+    declared: Mapping[str, Mapping[str, OperationDescription]] = field(default_factory=dict, repr=False)
+    """What the actors of its revision declare, by name; those that have not started yet are not in it."""
 
     def serves_as(self, other: ActorPlan) -> bool:
         """Whether workers that were started by this plan can serve `other` without being replaced."""
@@ -132,12 +134,13 @@ class ActorSupervisor:
         self._stop_asked: asyncio.Future[None] = router.loop.create_future()
         """Ends the delay before a restart."""
         self._starting: set[WorkerPort] = set()
-        self.lanes: dict[int, list[Lane]] = {}
-        """Lanes of replicas that were not started yet. One that is started anew has none: its calls go by the host."""
+        self.ways: dict[int, list[Way]] = {}
+        """By replica: its direct ways to and from replicas of others."""
         self._replacing: set[int] = set()
         # Replicas of a later revision have other numbers: what is kept for an old one is not the new one's.
         self._numbers = range(first_number, first_number + plan.replicas)
         self._keepers: set[asyncio.Task[None]] = set()
+        self._declared: dict[str, OperationDescription] = {}
 
     @property
     def running(self) -> int:
@@ -190,17 +193,15 @@ class ActorSupervisor:
                     )
 
     def declared(self) -> dict[str, OperationDescription]:
-        """The operations that the running replicas declare."""
-        for port in self.group.ports:
-            return {description.name: description for description in port.descriptions}
-        return {}
+        """The operations that the running replicas declare; while none runs, those that were declared before."""
+        for port in self.group.ports[:1]:
+            self._declared = {description.name: description for description in port.descriptions}
+        return self._declared
 
-    def describe(self, declared: Mapping[str, Mapping[str, OperationDescription]], layer: Sequence[str]) -> None:
-        """Tell its replicas what those actors take that started with them: calls on sticky links go by it."""
+    def describe(self) -> None:
+        """Tell its replicas what the actors of its revision declare, where they were told something else."""
         for replica in self._replicas.values():
-            for grant in replica.port.links.values():
-                if grant.sticky and grant.target in layer:
-                    replica.port.describe(grant.describe(declared))
+            replica.port.describe(self.plan.declared)
 
     def serve(self) -> None:
         """Open the replicas that are up for calls."""
@@ -208,37 +209,54 @@ class ActorSupervisor:
             self._open(replica.port)
         self._router.parking.serve(self.group)
 
-    def _open(self, port: WorkerPort) -> None:
+    def _open(self, port: WorkerPort, *, lanes_after: float = 0.0) -> None:
         if not port.open:
             port.open = True
-            if port.lanes:
-                port.send(Frame(Kind.HELLO))
+            if lanes_after and port.lanes:
+                timer = self._router.loop.call_later(lanes_after, self._join, port)
+                port.lost.add_done_callback(lambda _: timer.cancel())
+            else:
+                self._join(port)
             if self.on_serves is not None:
                 self.on_serves(self.plan.name, port.replica)
+
+    def _join(self, port: WorkerPort) -> None:
+        for way in self.ways.get(port.replica, ()):
+            way.opened(port)
 
     def adopt(self, plan: ActorPlan) -> None:
         """Go on under a later revision's plan, for which its workers can serve: replicas that restart are its."""
         self.plan = plan
 
-    def narrow(self, links: Sequence[Link]) -> None:
-        """Take from its replicas, which drain, what the running manifest's links of this actor no longer grant."""
+    def narrow(self, links: Sequence[Link], declared: Mapping[str, Mapping[str, OperationDescription]]) -> None:
+        """Take from its replicas, which drain, what the running manifest's links of this actor no longer grant.
+
+        `declared` is what the actors declare whom its calls reach from now on: by the host. By its lanes it calls those
+        on with whom it started.
+        """
         for replica in self._replicas.values():
             replica.port.links = narrowed(replica.port.links, links)
             cut_revoked(self.plan.name, replica.port.lanes, replica.port.links)
+            replica.port.describe(declared, direct=False)
 
-    async def _start_one(self, number: int, *, opened: bool = False) -> None:
-        lanes = [lane for lane in self.lanes.pop(number, ()) if lane.alive]
+    async def _start_one(self, number: int, *, opened: bool = False, lanes_after: float = 0.0) -> None:
         try:
-            await self._start_replica(number, lanes, opened)
+            await self._start_replica(number, opened, lanes_after)
         except BaseException:
-            cut(lanes)
+            self._lost(number)
             raise
 
-    async def _start_replica(self, number: int, lanes: list[Lane], opened: bool) -> None:
+    def _lost(self, number: int) -> None:
+        for way in self.ways.get(number, ()):
+            way.lost(self.plan.name)
+
+    async def _start_replica(self, number: int, opened: bool, lanes_after: float) -> None:
         plan = self.plan
+        lanes: list[Lane] = []
         ends: list[socket.socket] = []
         try:
-            ends.extend(lane.hand_over(plan.name) for lane in lanes)
+            lanes.extend(lane for way in self.ways.get(number, ()) for lane in way.stock())
+            ends.extend(lane.hand_over(plan.name, 1 + place) for place, lane in enumerate(lanes))
             process, connection = await self._zygote.spawn(
                 plan.name,
                 memory_bytes=plan.memory_bytes,
@@ -275,7 +293,7 @@ class ActorSupervisor:
         self._starting.add(port)
         try:
             await self._router.loop.connect_accepted_socket(lambda: port, connection)
-            told = tuple(lane.describe(plan.name, 1 + place) for place, lane in enumerate(lanes))
+            told = tuple(lane.describe(plan.name, plan.links) for lane in lanes)
             welcome = msgspec.structs.replace(plan.welcome(number), lanes=told, prompt=port.prompt)
             port.welcome(welcome, plan.bundle)
             await asyncio.wait_for(asyncio.shield(port.ready), READY_SECONDS)
@@ -298,8 +316,10 @@ class ActorSupervisor:
             self._starting.discard(port)
         self._replicas[number] = Replica(port, process)
         self.group.ports.append(port)
+        # A revision may have gone live since its welcome was written.
+        port.describe(self.plan.declared)
         if opened:
-            self._open(port)
+            self._open(port, lanes_after=lanes_after)
             self._router.parking.serve(self.group)
         keeper = self._router.loop.create_task(self._keep(number, port, process))
         self._keepers.add(keeper)
@@ -310,7 +330,7 @@ class ActorSupervisor:
         ends: set[asyncio.Future[Any]] = {port.lost, process.ended}
         await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         port.abort()
-        cut(port.lanes)
+        self._lost(number)
         if port.violated is None and not self._stopping:
             # A process that ends closes its socket a moment before; one that lives on has closed it itself.
             await asyncio.wait({process.ended}, timeout=CLOSED_SECONDS)
@@ -357,7 +377,9 @@ class ActorSupervisor:
             if self._stopping:
                 return
             try:
-                await self._start_one(number, opened=True)
+                # What by a lane ends a worker is not known, and blamed on nobody: who has just crashed goes without
+                # until its crash does not count any more. A message that ends it again and again is found meanwhile.
+                await self._start_one(number, opened=True, lanes_after=self.plan.period if crashed else 0.0)
             except StartFailed as error:
                 self._note(port, "error", str(error))
                 crashed = True
@@ -400,8 +422,9 @@ class ActorSupervisor:
         self._stopping = True
         if not self._stop_asked.done():
             self._stop_asked.set_result(None)
-        for lanes in self.lanes.values():  # of replicas that will not start any more
-            cut(lanes)
+        for ways in self.ways.values():
+            for way in ways:
+                way.close()
         for port in list(self._starting):  # one that was coming back is not needed any more
             port.abort()
         replicas = list(self._replicas.values())
@@ -417,7 +440,7 @@ class ActorSupervisor:
         loop = self._router.loop
         port, process = replica.port, replica.process
         until = loop.time() + drain
-        incoming = [lane for lane in port.lanes if lane.leads_to(port.name)]
+        incoming = [lane for lane in port.lanes if lane.live and lane.leads_to(port.name)]
         for lane in incoming:
             lane.retire()
         while port.delivered and not process.ended.done() and loop.time() < until:  # noqa: ASYNC110 (a drain may be coarse)

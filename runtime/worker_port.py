@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -16,14 +16,14 @@ import msgspec
 from tea.protocol.errors import CallError, Code
 from tea.protocol.frame import HEADER, Flag, Frame, FrameDecoder, FrameError, Kind, encode_frame
 from tea.protocol.operations import OperationDescription
-from tea.sdk.binding import LinkDescription
 
-from .declared import undeclarable
+from .declared import declared
 from .in_flight import Pending, UnderWay
 from .lanes import Lane
 from .links import Grant
+from .loop_time import LoopTime
 from .poison import CRASHES
-from .refusals import DEBT_LIMIT, DROPPED_FRAME, HOLD_SECONDS, REFUSED_FRAME, Debt
+from .refusals import DEBT_LIMIT, DROPPED_FRAME, REFUSED_FRAME, Debt
 from .replicas import ReplicaGroup
 from .router import Router
 from .worker.window import is_due, unit_of
@@ -89,11 +89,9 @@ class WorkerPort(asyncio.Protocol):
         self.mailbox = mailbox
         self.kvp_bytes = kvp_bytes
         self.lanes = lanes
-        """Its direct ways to and from other workers."""
+        """Its direct ways to and from other workers, spares included."""
         self.prompt = prompt
         """Whether it was told to send each answer before it begins the next call."""
-        self.blames = not any(lane.leads_to(group.name) for lane in lanes)
-        """Whether what it has in hand when it ends is known here, and to blame."""
         self.unsent_limit = UNSENT_LIMIT
         self.open = False
         """Whether calls are given to it: after HELLO, until drain or loss."""
@@ -110,6 +108,8 @@ class WorkerPort(asyncio.Protocol):
         self.delivered: dict[int, Pending] = {}
         self.operation_numbers: dict[str, int] = {}
         self.descriptions: tuple[OperationDescription, ...] = ()
+        self._told: dict[int, tuple[OperationDescription, ...]] = {}
+        """What the worker knows of its links' operations."""
         self.violated: str | None = None
         self._router = router
         self._note = note
@@ -122,6 +122,8 @@ class WorkerPort(asyncio.Protocol):
         self._log_lines = 0
         self._log_dropped = 0
         self._debt = Debt()
+        self.loop_time = LoopTime(self._debt, router.loop.call_later, lambda: router.heard)
+        """What its calls to providers take of the host's loop."""
         self.calls_at_once = 0
         """Calls in what was read last. An actor within its limit has at most that many, and as many whose answers were
         under way when it sent them."""
@@ -142,6 +144,7 @@ class WorkerPort(asyncio.Protocol):
             self.violation(f"a malformed frame: {error}")
             return
         self.calls_at_once = 0
+        self._router.hears(self)
         if self._transport.get_write_buffer_size() > UNREAD_LIMIT:
             self.violation(f"it does not read its answers: {UNREAD_LIMIT >> 20} MiB wait")
         elif self._held:
@@ -182,12 +185,13 @@ class WorkerPort(asyncio.Protocol):
             self.violation(f"a malformed frame: {self._decoder.error}")
 
     def _hold(self, frames: list[Frame]) -> None:
-        """Leave these frames, and the socket, unread for a while: too many came to nothing."""
+        """Leave these frames, and the socket, unread for a while: too many came to nothing, or took too long."""
         self._held = frames
-        self.refused("more refused frames than it may send in a second")
+        if self._debt.why:
+            self.refused(self._debt.why)
         if not self._transport.is_closing():
             self._transport.pause_reading()
-        self._router.loop.call_later(HOLD_SECONDS, self._resume)
+        self._router.loop.call_later(self._debt.seconds, self._resume)
 
     def _resume(self) -> None:
         self._debt.forgive()
@@ -231,13 +235,9 @@ class WorkerPort(asyncio.Protocol):
             self.violation("a second HELLO")
             return
         try:
-            ready = msgspec.msgpack.decode(frame.body, type=Ready)
-        except msgspec.DecodeError as error:
-            self.violation(f"a HELLO that is none: {error}")
-            return
-        wrong = undeclarable(ready, len(frame.body))
-        if wrong is not None:
-            self.violation(f"a HELLO with {wrong}")
+            ready = declared(frame.body)
+        except ValueError as error:
+            self.violation(f"a HELLO {error}")
             return
         self.descriptions = ready.operations
         self.operation_numbers = {description.name: number for number, description in enumerate(ready.operations)}
@@ -255,9 +255,10 @@ class WorkerPort(asyncio.Protocol):
             self._debt.add(DROPPED_FRAME, now)
             self.refused(_TOO_MANY_LINES)
             return
+        self._debt.add(len(frame.body) >> 10, now)  # a line is cut, but it was decoded whole
         try:
             line = msgspec.msgpack.decode(frame.body, type=LogLine)
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             self.violation(f"a log line that is none: {error}")
             return
         self._note(
@@ -270,14 +271,24 @@ class WorkerPort(asyncio.Protocol):
 
     def welcome(self, welcome: Welcome, bundle: bytes) -> None:
         """Send the identity, the links and the bundle."""
+        self._told = {link.number: link.operations for link in welcome.links}
         self.send(Frame(Kind.HELLO, Flag.MORE, body=msgspec.msgpack.encode(welcome)))
         for start in range(0, len(bundle), CHUNK):
             more = Flag.MORE if start + CHUNK < len(bundle) else Flag.NONE
             self.send(Frame(Kind.HELLO, more, body=bundle[start : start + CHUNK]))
 
-    def describe(self, link: LinkDescription) -> None:
-        """Tell the worker of a link's operations, which it was not told with its welcome."""
-        self.send(Frame(Kind.HELLO, link=link.number, body=msgspec.msgpack.encode(link.operations)))
+    def describe(self, declared: Mapping[str, Mapping[str, OperationDescription]], *, direct: bool = True) -> None:
+        """Tell the worker what its links' targets declare now, where that is something else than it was told.
+
+        `direct` False: leave out the direct links.
+        """
+        for grant in self.links.values():
+            if grant.target not in declared or (grant.direct and not direct):
+                continue
+            operations = grant.describe(declared).operations
+            if operations != self._told.get(grant.number):
+                self._told[grant.number] = operations
+                self.send(Frame(Kind.HELLO, link=grant.number, body=msgspec.msgpack.encode(operations)))
 
     def send(self, frame: Frame) -> None:
         """Write a frame; nothing happens when the worker is gone (its calls are answered by `port_lost`)."""
@@ -324,6 +335,15 @@ class WorkerPort(asyncio.Protocol):
                 "or the message",
             )
         return number
+
+    def use(self, lane: int) -> None:
+        """Tell the worker that the lane which is this descriptor of it may be used from now on."""
+        self.send(Frame(Kind.HELLO, body=msgspec.msgpack.encode(lane)))
+
+    @property
+    def blames(self) -> bool:
+        """Whether what it has in hand when it ends is known here, and to blame."""
+        return not any(lane.live and lane.leads_to(self.name) for lane in self.lanes)
 
     def blame(self, first: Pending) -> None:
         """It ended, unasked, with this call or message in hand."""

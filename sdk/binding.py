@@ -22,7 +22,7 @@ from tea.protocol.errors import CallError, Code
 from tea.protocol.frame import MAX_BODY
 from tea.protocol.operations import Operation, OperationDescription, operations_of
 
-from .link import Link
+from .link import Link, describe_anew
 
 if typing.TYPE_CHECKING:
     from .actor import Actor
@@ -97,11 +97,17 @@ class Binding:
         self.links: Mapping[str, Link] = types.MappingProxyType({d.name: Link(d, caller) for d in links})
         if len(self.links) != len(links):
             raise ValueError(f"two links of actor {identity.name} have one name: give one of them another with `as:`")
+        self._by_number = {d.number: self.links[d.name] for d in links}
         self.environment: Mapping[str, str] = types.MappingProxyType(dict(identity.environment))
         self.failures = 0
         """Exceptions that operations, hooks and message handlers let out, since the start."""
         self.observer: Callable[[Exception], None] | None = None
         """Shown each of them before `on_failure` is (tests)."""
+
+    def learn(self, link: int, operations: tuple[OperationDescription, ...]) -> None:
+        """What a link's target declares now: calls that begin from here on go by it."""
+        if link in self._by_number:
+            describe_anew(self._by_number[link], operations)
 
 
 _active: Binding | None = None

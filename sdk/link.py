@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Final, NoReturn
 
 import msgspec
@@ -51,12 +51,26 @@ class Pending:
         return self._value
 
 
+class Signature:
+    """An operation's description as stubs use it. When the target describes itself anew, another takes its place."""
+
+    __slots__ = ("decoder", "description", "least", "most")
+
+    def __init__(self, description: OperationDescription) -> None:
+        self.description = description
+        self.decoder: msgspec.msgpack.Decoder[Any] | None = None
+        """Made with the first answer: most operations of most links are never called."""
+        self.least = sum(parameter.required for parameter in description.parameters)
+        self.most = len(description.parameters)
+
+
 class Stub:
     """One operation of a link, callable. Arguments by place or by name; a result of the described type."""
 
     def __init__(
         self,
         link: LinkDescription,
+        signatures: list[Signature],
         number: int,
         caller: Caller,
         *,
@@ -64,22 +78,22 @@ class Stub:
         result: Any,
         oneway: bool,
     ) -> None:
-        self._description: OperationDescription = link.operations[number]
         self._link = link
+        self._signatures = signatures
         self._number = number
         self._caller = caller
         self._timeout = timeout
         self._oneway = oneway
-        self._decoder = _decoder(self._description.result) if result is None else msgspec.msgpack.Decoder(result)
-        described = self._description.parameters
-        self._least = sum(parameter.required for parameter in described)
-        self._most = len(described)
-        self.__name__ = self._description.name
-        self.__doc__ = self._description.doc
+        self._decoder = None if result is None else msgspec.msgpack.Decoder(result)
+        description = signatures[number].description
+        self.__name__ = description.name
+        self.__doc__ = description.doc
 
     def __call__(self, *args: object, **kwargs: object) -> Any:
         """Raises `CallError` with the callee's code, or `TypeError` on arguments that do not fit the signature."""
-        body = self._encode(args, kwargs)
+        # Looked up once: while the call waits the target may describe itself anew, and whoever has it in hand has not.
+        signature = self._signatures[self._number]
+        body = self._encode(signature, args, kwargs)
         if len(body) > MAX_ARGUMENTS:
             raise CallError(
                 Code.INVALID,
@@ -88,28 +102,33 @@ class Stub:
         if self._oneway:
             self._caller.tell(self._link.number, self._number, body)
             return None
-        return self._decode(self._caller.call(self._link.number, self._number, body, self._timeout))
+        return self._decode(signature, self._caller.call(self._link.number, self._number, body, self._timeout))
 
     def begin(self, args: tuple[object, ...], kwargs: dict[str, object]) -> Pending:
         """Send the call without waiting for its answer. A caller that cannot (a test's) answers at once."""
-        body = self._encode(args, kwargs)
+        signature = self._signatures[self._number]
+        body = self._encode(signature, args, kwargs)
+        decode = functools.partial(self._decode, signature)
         begin = getattr(self._caller, "begin", None)
         if begin is None:
             answer = self._caller.call(self._link.number, self._number, body, self._timeout)
-            return Pending(lambda: answer, self._decode)
-        return Pending(begin(self._link.number, self._number, body, self._timeout), self._decode)
+            return Pending(lambda: answer, decode)
+        return Pending(begin(self._link.number, self._number, body, self._timeout), decode)
 
-    def _decode(self, answer: bytes) -> Any:
+    def _decode(self, signature: Signature, answer: bytes) -> Any:
+        decoder = self._decoder or signature.decoder
+        if decoder is None:
+            decoder = signature.decoder = _decoder(signature.description.result)
         try:
-            return self._decoder.decode(answer)
+            return decoder.decode(answer)
         except (msgspec.DecodeError, RecursionError, ValueError, TypeError) as error:
             # TypeError: a map with a key that cannot be hashed. The callee may be an actor, its bytes anything.
             raise CallError(Code.INTERNAL, f"{self!r} answered with something else: {error}") from None
 
-    def _encode(self, args: tuple[object, ...], kwargs: dict[str, object]) -> bytes:
-        if not kwargs and self._least <= len(args) <= self._most:
+    def _encode(self, signature: Signature, args: tuple[object, ...], kwargs: dict[str, object]) -> bytes:
+        if not kwargs and signature.least <= len(args) <= signature.most:
             return _ENCODER.encode(args)  # by far the most frequent, and nothing needs to be looked up by name
-        described = self._description
+        described = signature.description
         if described.parameters or described.result != "object":
             return described.encode_arguments(args, kwargs)
         # An actor that has not started yet is known by its operations' names alone: the callee checks the arguments.
@@ -118,7 +137,7 @@ class Stub:
         return msgspec.msgpack.encode(args)
 
     def __repr__(self) -> str:
-        return f"{self._link.target}.{self._description.name}"
+        return f"{self._link.target}.{self.__name__}"
 
 
 class Link:
@@ -131,9 +150,17 @@ class Link:
     """
 
     def __init__(
-        self, description: LinkDescription, caller: Caller, *, timeout: float | None = None, result: Any = None
+        self,
+        description: LinkDescription,
+        caller: Caller,
+        *,
+        timeout: float | None = None,
+        result: Any = None,
+        signatures: list[Signature] | None = None,
     ) -> None:
         self._description = description
+        # One list for this link, the links that are made of it, and all their stubs, whoever holds them.
+        self._signatures = [Signature(one) for one in description.operations] if signatures is None else signatures
         self._caller = caller
         self._timeout = timeout
         self._result = result
@@ -143,17 +170,17 @@ class Link:
 
     def describe(self) -> tuple[OperationDescription, ...]:
         """What the manifest grants on this link: names, parameters, results, documentation."""
-        return self._description.operations
+        return tuple(signature.description for signature in self._signatures)
 
     def with_timeout(self, seconds: float) -> Link:
         """The same link, whose calls wait at most this many seconds, then raise `CallError(DEADLINE)`."""
         if not seconds > 0:
             raise ValueError(f"a timeout is a positive number of seconds, got {seconds!r}")
-        return Link(self._description, self._caller, timeout=seconds, result=self._result)
+        return Link(self._description, self._caller, timeout=seconds, result=self._result, signatures=self._signatures)
 
     def returning(self, result: Any) -> Link:
         """The same link, whose results are decoded into the type `result` (a msgspec Struct, `list[int]`, ...)."""
-        return Link(self._description, self._caller, timeout=self._timeout, result=result)
+        return Link(self._description, self._caller, timeout=self._timeout, result=result, signatures=self._signatures)
 
     def __getitem__(self, name: str) -> Stub:
         return self.stub(name)
@@ -176,7 +203,10 @@ class Link:
         number = self._numbers.get(name)
         if number is None:
             self._refuse(name)
-        return Stub(self._description, number, self._caller, timeout=self._timeout, result=self._result, oneway=oneway)
+        return Stub(
+            self._description, self._signatures, number, self._caller,
+            timeout=self._timeout, result=self._result, oneway=oneway,
+        )  # fmt: skip
 
     def _refuse(self, name: str) -> NoReturn:
         granted = list(self._numbers)
@@ -188,6 +218,14 @@ class Link:
             operation=name,
             granted=granted,
         )
+
+
+def describe_anew(link: Link, operations: Iterable[OperationDescription]) -> None:
+    """The link's operations as its target declares them now, for its stubs too that are held; names and places stay.
+
+    For the worker. No method: an actor's operation may have any such name.
+    """
+    link._signatures[:] = [Signature(one) for one in operations]
 
 
 class Later:

@@ -5,11 +5,13 @@ May not: use a key: these are functions of public bytes. Rule: docs/architecture
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import msgspec
 
 from tea.protocol.operations import operation
 
-from ..base import Call
+from ..base import MANY, Call
 from . import addresses, bitcoin
 from .bitcoin import BitcoinAddress, BitcoinMultisig
 from .keystore import KeyStore
@@ -41,7 +43,9 @@ class AddressOperations(KeyStore):
         return addresses.evm_address(public_key)
 
     @operation
-    async def multisig_address(self, call: Call, signatories: list[bytes], threshold: int, prefix: int = 42) -> str:
+    async def multisig_address(
+        self, call: Call, signatories: Annotated[list[bytes], MANY], threshold: int, prefix: int = 42
+    ) -> str:
         """The SS58 address of Substrate's multi-signature account, `threshold` of 2 to 100 account ids in any order."""
         return addresses.encode_ss58(addresses.multisig_account(signatories, threshold), prefix)
 
@@ -70,7 +74,7 @@ class AddressOperations(KeyStore):
     async def bitcoin_multisig(
         self,
         call: Call,
-        public_keys: list[bytes],
+        public_keys: Annotated[list[bytes], MANY],
         threshold: int,
         network: str = "mainnet",
         kind: str = "p2wsh",
@@ -86,10 +90,10 @@ class AddressOperations(KeyStore):
     async def bitcoin_witness(
         self,
         call: Call,
-        public_keys: list[bytes],
+        public_keys: Annotated[list[bytes], MANY],
         threshold: int,
         digest: bytes,
-        signatures: list[bytes],
+        signatures: Annotated[list[bytes], MANY],
         sighash: int = 1,
     ) -> list[bytes]:
         """The witness that spends a p2wsh output of `bitcoin_multisig`: empty, DER signatures in key order, the script.

@@ -9,11 +9,11 @@ from __future__ import annotations
 import hashlib
 import secrets
 from collections.abc import Callable
-from typing import Final
+from typing import Annotated, Final
 
 from tea.protocol.operations import operation
 
-from ..base import Call
+from ..base import MANY, Call
 from . import exchange, rsa, shamir
 from .exchange import X25519Key
 from .keystore import KeyStore
@@ -88,7 +88,7 @@ class CipherOperations(KeyStore):
         return await self._run(threshold * shares > _SPLIT_INLINE, shamir.split, secret, threshold, shares, random)
 
     @operation
-    async def shamir_join(self, call: Call, shares: list[bytes]) -> bytes:
+    async def shamir_join(self, call: Call, shares: Annotated[list[bytes], MANY]) -> bytes:
         """The secret from enough of its shares, in any order.
 
         The first `threshold` shares are used. Raises INVALID for shares too few or not of one secret, UNTRUSTED when

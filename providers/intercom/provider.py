@@ -13,14 +13,16 @@ from typing import Annotated, ClassVar, Final
 import msgspec
 
 from tea.protocol.errors import CallError, Code
-from tea.protocol.operations import operation
+from tea.protocol.operations import Undecoded, operation
 
 from ..base import Call, Config, Provider
 from ..subscriptions import Subscription, Subscriptions, require_operation, require_size, require_topic
-from .requests import Outcome, Requests, outcomes
+from .requests import NONE, Outcome, Requests, outcomes
 from .retained import Retained
 
 _KEPT_LETTERS: Final = 64
+Arguments = Annotated[msgspec.Raw, Undecoded("list[object] | None")]
+"""Of another actor's operation: nothing that the host looks into."""
 
 
 class TopicConfig(Config, frozen=True):
@@ -237,7 +239,7 @@ class Intercom(Provider[IntercomConfig]):
         call: Call,
         target: str,
         operation: str,
-        arguments: list[object] | None = None,
+        arguments: Arguments = NONE,
         timeout: float = 10.0,
         replica: int | None = None,
     ) -> object:
@@ -263,7 +265,7 @@ class Intercom(Provider[IntercomConfig]):
         call: Call,
         target: str,
         operation: str,
-        arguments: list[object] | None = None,
+        arguments: Arguments = NONE,
         timeout: float = 10.0,
     ) -> list[Outcome]:
         """`request` to every replica of `target` at once: {replica, value, error, sentence} of each, in their order.

@@ -7,14 +7,14 @@ May not: keep anything outside memory, or know how entries are kept: that is `st
 from __future__ import annotations
 
 import asyncio
-from typing import ClassVar, Final
+from typing import Annotated, ClassVar, Final
 
 import msgspec
 
 from tea.protocol.errors import CallError, Code
 from tea.protocol.operations import operation
 
-from ..base import Call, Config, Provider, Services
+from ..base import MANY, Call, Config, Provider, Services
 from . import lists, locks, sets, vectors
 from .limits import MAX_EXAMINED
 from .sets import Members
@@ -273,14 +273,24 @@ class Kvp(Provider[KvpConfig]):
 
     @operation
     def set_union(
-        self, call: Call, keys: list[str], limit: int = 1000, after: bytes | None = None, namespace: str = ""
+        self,
+        call: Call,
+        keys: Annotated[list[str], MANY],
+        limit: int = 1000,
+        after: bytes | None = None,
+        namespace: str = "",
     ) -> Members:
         """The members of any of 1 to 16 sets, each once, in byte order; pages as `set_members`."""
         return sets.union(self._reader(call, namespace), keys, limit, after)
 
     @operation
     def set_intersection(
-        self, call: Call, keys: list[str], limit: int = 1000, after: bytes | None = None, namespace: str = ""
+        self,
+        call: Call,
+        keys: Annotated[list[str], MANY],
+        limit: int = 1000,
+        after: bytes | None = None,
+        namespace: str = "",
     ) -> Members:
         """The members of all of 1 to 16 sets, in byte order; pages as `set_members`.
 

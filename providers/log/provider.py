@@ -18,7 +18,7 @@ from tea.protocol.channels import Channel, LogRecord
 from tea.protocol.errors import CallError, Code
 from tea.protocol.operations import operation
 
-from ..base import Call, Config, Provider
+from ..base import MANY, Call, Config, Provider
 from .bucket import Bucket
 
 MAX_MESSAGE: Final = 8192
@@ -33,6 +33,8 @@ _FLUSH_SECONDS: Final = 0.05
 _OWN: Final = "provider:log"
 # Control characters could steer the terminal of whoever reads the log; a tab and a line end do no harm.
 _CONTROLS: Final = {code: "\ufffd" for code in (*range(0x20), *range(0x7F, 0xA0)) if code not in (0x09, 0x0A)}
+
+Fields = Annotated[dict[str, str], MANY] | None
 
 
 class Level(enum.StrEnum):
@@ -111,7 +113,7 @@ class Log(Provider[LogConfig]):
         }
 
     @operation
-    async def write(self, call: Call, level: str, message: str, fields: dict[str, str] | None = None) -> bool:
+    async def write(self, call: Call, level: str, message: str, fields: Fields = None) -> bool:
         """Write a record of level debug, info, warning or error; False when it was dropped.
 
         At most 8192 bytes of message and 32 fields of 64 and 1024 bytes (UTF-8): INVALID beyond. Control characters
@@ -125,22 +127,22 @@ class Log(Provider[LogConfig]):
         return self._accept(call, typed, message, fields or {})
 
     @operation
-    async def debug(self, call: Call, message: str, fields: dict[str, str] | None = None) -> bool:
+    async def debug(self, call: Call, message: str, fields: Fields = None) -> bool:
         """`write` at level debug."""
         return self._accept(call, Level.DEBUG, message, fields or {})
 
     @operation
-    async def info(self, call: Call, message: str, fields: dict[str, str] | None = None) -> bool:
+    async def info(self, call: Call, message: str, fields: Fields = None) -> bool:
         """`write` at level info."""
         return self._accept(call, Level.INFO, message, fields or {})
 
     @operation
-    async def warning(self, call: Call, message: str, fields: dict[str, str] | None = None) -> bool:
+    async def warning(self, call: Call, message: str, fields: Fields = None) -> bool:
         """`write` at level warning."""
         return self._accept(call, Level.WARNING, message, fields or {})
 
     @operation
-    async def error(self, call: Call, message: str, fields: dict[str, str] | None = None) -> bool:
+    async def error(self, call: Call, message: str, fields: Fields = None) -> bool:
         """`write` at level error."""
         return self._accept(call, Level.ERROR, message, fields or {})
 

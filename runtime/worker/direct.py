@@ -15,6 +15,8 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
+import msgspec
+
 from tea.protocol.errors import CallError, Code
 from tea.protocol.frame import HEADER, Kind
 from tea.sdk import binding
@@ -22,14 +24,14 @@ from tea.sdk.system import System
 
 from .lane import MAX_ARGUMENTS, Incoming, LaneBroken, Outgoing, age_ms
 from .loop import CALL_SECONDS, ActorExited, WorkerLoop, nobody_waits
-from .wire import Welcome
+from .wire import LaneEnd, Welcome
 
 LINGER_SECONDS: Final = 1.0
 """How long a worker that is to end waits for callers that do not read their answers."""
 
 
 class DirectLoop(WorkerLoop):
-    """`WorkerLoop`, with lanes. They are used from the moment on in which the host says that the revision serves."""
+    """`WorkerLoop`, with lanes. Each is used from the moment on in which the host says so; until then it is a spare."""
 
     def __init__(
         self,
@@ -40,7 +42,8 @@ class DirectLoop(WorkerLoop):
     ) -> None:
         super().__init__(connection, seal, system)
         self._lanes = lanes
-        self._serving = False
+        self._spares: dict[int, LaneEnd] = {}
+        """Lanes that the host has not said to use, by descriptor."""
         self._outgoing: dict[int, list[Outgoing]] = {}
         """By link; a link whose lanes have all ended has none, and its calls go by the host as any other's."""
         self._turns: collections.deque[Incoming | None] = collections.deque([None])
@@ -73,7 +76,7 @@ class DirectLoop(WorkerLoop):
     ) -> tuple[Outgoing, int, float] | None:
         """Send a call by a lane: the lane, its correlation, and until when to wait. None: it has to go by the host."""
         size = len(body)
-        if not self._serving or size > MAX_ARGUMENTS:
+        if size > MAX_ARGUMENTS:
             return None
         now = time.monotonic()
         seconds = CALL_SECONDS if timeout is None else timeout
@@ -143,19 +146,8 @@ class DirectLoop(WorkerLoop):
     # -- as a callee -------------------------------------------------------------------------------------------
 
     def _start(self, welcome: Welcome, bundle: bytes) -> System | None:
-        incoming = []
-        for told in welcome.lanes:
-            connection = self._lanes[told.descriptor - 1]
-            if told.operations:
-                incoming.append(Incoming(connection, told))
-            else:
-                self._outgoing.setdefault(told.link, []).append(Outgoing(connection, told, self._socket))
-        system = super()._start(welcome, bundle)
-        declared = {operation.description.name: operation for operation in self._operations}
-        for lane in incoming:
-            lane.granted = tuple(declared.get(name) for name in lane.told.operations)
-        self._turns.extend(incoming)
-        return system
+        self._spares = {told.descriptor: told for told in welcome.lanes}
+        return super()._start(welcome, bundle)
 
     def _serve(self, system: System, welcome: Welcome) -> None:
         turns, leaving = self._turns, False
@@ -186,17 +178,24 @@ class DirectLoop(WorkerLoop):
                 elif frame.kind is Kind.BYE:
                     # The host has shut the lanes before it said so: what is queued there was sent in time.
                     leaving = True
-                    if not self._serving:
+                    if len(turns) == 1:
                         return
                 elif frame.kind is Kind.HELLO:
-                    self._open_lanes()
+                    self._open_lane(msgspec.msgpack.decode(frame.body, type=int))
 
-    def _open_lanes(self) -> None:
-        self._serving = True
-        for lane in self._turns:
-            if lane is not None:
-                self._asked[lane.socket.fileno()] = lane, select.POLLIN
-                self._poll.register(lane.socket, select.POLLIN)
+    def _open_lane(self, descriptor: int) -> None:
+        told, connection = self._spares.pop(descriptor), self._lanes[descriptor - 1]
+        if not told.operations:
+            # The lane before it to the same replica has ended; who waits for answers there has it in hand.
+            others = [one for one in self._outgoing.get(told.link, ()) if one.told.replica != told.replica]
+            self._outgoing[told.link] = [*others, Outgoing(connection, told, self._socket)]
+            return
+        lane = Incoming(connection, told)
+        declared = {operation.description.name: operation for operation in self._operations}
+        lane.granted = tuple(declared.get(name) for name in told.operations)
+        self._turns.append(lane)
+        self._asked[descriptor] = lane, select.POLLIN
+        self._poll.register(connection, select.POLLIN)
 
     def _ask(self) -> None:
         """Take leave of lanes that have ended, and ask `poll` for what the others want."""

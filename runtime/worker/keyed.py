@@ -29,7 +29,7 @@ class Keyed:
         self.together = loop.together
 
     def learn(self, link: int, operations: Sequence[OperationDescription]) -> None:
-        """What the operations of a link take, where its target was not up yet when this worker started."""
+        """What the operations of a link take, as its target declares them now."""
         parameter = self._sticky.get(link)
         if parameter is None:
             return
@@ -37,6 +37,8 @@ class Keyed:
             place = place_of(operation, parameter)
             if place is not None:
                 self._places[link, number] = place, operation.parameters
+            else:
+                self._places.pop((link, number), None)
 
     def call(self, link: int, operation: int, body: bytes, timeout: float | None) -> bytes:
         """See `WorkerLoop.call`."""

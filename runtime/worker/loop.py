@@ -365,9 +365,13 @@ class WorkerLoop:
                 self._inbox.append(frame)
 
     def _learn(self, frame: Frame) -> None:
-        """The target of a sticky link is up now, and says what its operations take."""
+        """The target of a link is another now, or up only now: this is what its operations take."""
+        operations = msgspec.msgpack.decode(frame.body, type=tuple[OperationDescription, ...])
         if isinstance(self._caller, Keyed):
-            self._caller.learn(frame.link, msgspec.msgpack.decode(frame.body, type=tuple[OperationDescription, ...]))
+            self._caller.learn(frame.link, operations)
+        bound = binding.active()
+        if bound is not None:
+            bound.learn(frame.link, operations)
 
     def _withdraw(self, number: int) -> None:
         """Nobody waits for this call any more: skip it, or, when it is in hand, call nobody else for it."""

@@ -5,9 +5,9 @@ Rule: docs/architecture.md, "Processes".
 
     host -> worker   HELLO  Welcome, then the bundle as HELLO frames with MORE set on all but the last
     worker -> host   HELLO  Ready (its operations), or ERROR when the bundle cannot be loaded, then exit
-    host -> worker   HELLO on a sticky link: what its target, which came up with this worker, has of operations
+    host -> worker   HELLO on a link: what its target, which is another now or came up later, declares of its operations
     either           CALL / TELL / REPLY / ERROR on numbered links; a delivered CALL or TELL carries a context
-    host -> worker   HELLO, empty: its revision serves, its lanes may be used (only to a worker that has some)
+    host -> worker   HELLO with the descriptor of a lane: it may be used from now on, its peer serves too
     worker -> host   TELL on link 0: one LogLine (what the actor printed)
     worker -> host   CREDIT with a message's correlation: it is done with
     host -> worker   CREDIT with a link and, as correlation, units: so much of its window for messages has room again

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tea.protocol.errors import MAX_SENTENCE, CallError, Code
+from tea.protocol.errors import MAX_ERROR, MAX_SENTENCE, CallError, Code
 
 details = st.dictionaries(
     st.text(max_size=8).filter(lambda key: key not in ("self", "code", "sentence")),
@@ -62,6 +62,20 @@ def test_a_malformed_error_becomes_an_internal_one(body: bytes) -> None:
     error = CallError.decode(body)
     assert error.code is Code.INTERNAL
     assert error.details == {}
+
+
+def test_an_error_that_is_too_large_is_not_decoded() -> None:
+    body = msgspec.msgpack.encode([1, "no", {"names": ["x"] * MAX_ERROR}])
+    error = CallError.decode(body)
+    assert error.code is Code.INTERNAL
+    assert f"{len(body)} bytes, at most {MAX_ERROR}" in error.sentence
+
+
+def test_details_that_do_not_fit_an_error_are_left_out_of_it() -> None:
+    error = CallError.decode(CallError(Code.CONFLICT, "too many", names=["x"] * MAX_ERROR).encode())
+    assert (error.code, error.sentence, error.details) == (Code.CONFLICT, "too many", {})
+    names = ["x" * 1000] * 100
+    assert CallError.decode(CallError(Code.CONFLICT, "many", names=names).encode()).details == {"names": names}
 
 
 @given(st.binary(max_size=60))

@@ -14,7 +14,7 @@ import pytest
 from tea.protocol.errors import CallError, Code
 from tea.providers.base import Answer, Call
 from tea.providers.intercom import Intercom, Outcome
-from tea.providers.intercom.requests import MAX_ANSWERS, outcomes
+from tea.providers.intercom.requests import CHECKED, MAX_ANSWERS, outcomes
 from tea.providers.testing import InMemoryServices, invoke, start_provider
 
 DESK = Call(caller="desk", chain=("clerk", "parent"))
@@ -138,3 +138,82 @@ def test_answers_that_do_not_fit_one_reply_are_refused() -> None:
 
 def test_an_outcome_of_none_is_no_error() -> None:
     assert outcomes([Answer(5, b"\xc0")]) == [Outcome(5, msgspec.Raw(b"\xc0"))]
+
+
+LISTS = b"\xdd\x00\x00\x40\x00" + b"\x90" * 0x4000
+"""16,384 empty lists: 16 KiB, and two dozen times that as Python's objects."""
+
+
+class Recording(InMemoryServices):
+    """Keeps what goes to the callee, byte by byte, and decodes none of it."""
+
+    def __init__(self) -> None:
+        super().__init__("intercom")
+        self.bodies: list[bytes] = []
+
+    async def request_actor(self, call: Call, actor: str, operation: str, body: bytes, **_: Any) -> list[Answer]:
+        self.bodies.append(body)
+        return [Answer(0, b"\xc0")]
+
+
+@pytest.mark.parametrize("name", ["request", "request_all"])
+@pytest.mark.parametrize(
+    "arguments",
+    [b"\x91\xcd\x00\x01", b"\xdc\x00\x01\xa1\xff", b"\x91\x81\x80\x01", b"\x91" + LISTS, b"\x90"],
+    ids=["a long one", "no text", "a map as a key", "many lists", "none"],
+)
+async def test_arguments_of_another_actor_pass_as_they_came(name: str, arguments: bytes) -> None:
+    services = Recording()
+    intercom = await start_provider(Intercom, services, {})
+    operation = Intercom.operations()[name]
+    target, asked, given, *_ = operation.decode_arguments(b"\x93\xa6worker\xa6status" + arguments)
+    assert type(given) is msgspec.Raw
+    await getattr(intercom, name)(DESK, target, asked, given)
+    assert services.bodies == [arguments]
+
+
+@pytest.mark.parametrize("given", [b"", b"\xc0"])
+async def test_a_request_without_arguments_has_none(given: bytes) -> None:
+    services = Recording()
+    intercom = await start_provider(Intercom, services, {})
+    operation = Intercom.operations()["request"]
+    body = bytes((0x92 + bool(given),)) + b"\xa6worker\xa6status" + given
+    await intercom.request(DESK, *operation.decode_arguments(body))
+    assert services.bodies == [b"\x90"]
+
+
+@pytest.mark.parametrize("given", [1, "text", {"by": "name"}, b"bytes", 1.5, True])
+async def test_arguments_that_are_no_list_are_refused(given: object) -> None:
+    intercom, services = await started()
+    error = await refused(Code.INVALID, intercom, "request", "worker", "status", given)
+    assert "a list, by place" in error.sentence
+    assert services.asked == []
+    assert intercom.usage()["requests_waiting"] == 0
+
+
+@pytest.mark.parametrize(
+    "given", [b"\x92\x01", b"\x91\xc1", b"\x91" * 5000 + b"\x01", b"\x90\x90", b"\xdd\xff\xff\xff\xff"]
+)
+def test_arguments_that_are_no_single_value_are_refused(given: bytes) -> None:
+    with pytest.raises(CallError) as caught:
+        Intercom.operations()["request_all"].decode_arguments(b"\x93\xa6worker\xa6status" + given)
+    assert caught.value.code is Code.INVALID
+
+
+@pytest.mark.parametrize("bytes_of_it", [b"\xc1", b"\x93\x01", b"\x01\x02", b"\x91" * 5000])
+def test_beside_a_large_answer_what_is_no_value_still_harms_no_neighbour(bytes_of_it: bytes) -> None:
+    large = msgspec.msgpack.encode(b"x" * CHECKED)
+    answers = outcomes([Answer(0, large), Answer(1, bytes_of_it), Answer(2, b"\x08")])
+    assert [one["value"] for one in msgspec.msgpack.decode(msgspec.msgpack.encode(answers))] == [
+        b"x" * CHECKED,
+        None,
+        8,
+    ]
+    assert [one.error for one in answers] == [None, "INTERNAL", None]
+
+
+def test_large_answers_are_passed_over_and_not_built() -> None:
+    """Only who builds a text finds out that it is none: here nobody does."""
+    no_text = b"\xdb" + (CHECKED + 1).to_bytes(4, "big") + b"\xff" * (CHECKED + 1)
+    assert outcomes([Answer(0, no_text)])[0].error is None
+    assert outcomes([Answer(0, b"\xa1\xff")])[0].error == "INTERNAL"

@@ -130,6 +130,31 @@ class Adversary(Actor):
                               for n in range(64)))
 
     @operation
+    def flood_bodies(self, link: str, name: str, count: int, before: bytes, kibibytes: int, opcode: int = 0x90) -> None:
+        """Calls whose last argument is a list of as many tiny values (empty lists, by default) as its bytes hold."""
+        description = getattr(self, link)._description
+        place = [one.name for one in description.operations].index(name)
+        size = kibibytes << 10
+        body = before + b"\\xdd" + size.to_bytes(4, "big") + bytes([opcode]) * size
+        for _ in range(count):
+            self.sent = getattr(self, "sent", 1 << 20) + 1
+            self.raw(encode_frame(Frame(Kind.CALL, 0, place, description.number, self.sent, 0, 0, body)))
+
+    @operation
+    def join_sets(self, members: int, count: int) -> None:
+        """Calls of a few bytes that take the provider as long as the sets are large."""
+        if not self.kvp.set_contains("s0", b"0"):
+            for number in range(members):
+                for key in ("s0", "s1"):
+                    self.kvp.set_add(key, str(members - number - 1).encode())
+        description = self.kvp._description
+        place = [one.name for one in description.operations].index("set_intersection")
+        body = b"\\x91\\x92\\xa2s0\\xa2s1"
+        for first in range(0, count, 64):
+            self.raw(b"".join(encode_frame(Frame(Kind.CALL, 0, place, description.number, 1000 + first + n, 0, 0, body))
+                              for n in range(64)))
+
+    @operation
     def flood_messages(self, link: str, count: int) -> None:
         number = getattr(self, link)._description.number
         frame = encode_frame(Frame(Kind.TELL, 0, 0, number, 0, 0, 0, bytes([0x91, 0xA1, 0x78])))
@@ -181,8 +206,8 @@ class Adversary(Actor):
 
 OPERATIONS = (
     "call", "open_file", "python_fork", "thread", "load_library", "callback", "repeat", "churn", "call_unread", "alive",
-    "spin", "eat", "eat_natively", "raw", "flood_calls", "flood_messages", "flood_log", "link_number",
-    "who_through_the_link", "hang", "answer_everything", "close_socket", "shut_socket", "be_stubborn",
+    "spin", "eat", "eat_natively", "raw", "flood_calls", "flood_bodies", "join_sets", "flood_messages", "flood_log",
+    "link_number", "who_through_the_link", "hang", "answer_everything", "close_socket", "shut_socket", "be_stubborn",
 )  # fmt: skip
 NAME = "adversary"
 ENTRY = "Adversary"

@@ -29,6 +29,8 @@ from .conftest import ECHO
 
 Enclave = Any
 LIMITS = ", limits: {memory_mib: 64, in_flight: 32, mailbox: 32}, restart: {backoff_ms: 10, backoff_max_ms: 50}"
+KVP = ("get", "set", "set_add", "set_contains", "set_intersection", "set_union")
+ASKS = {"echo": ("echo", "who"), "kvp": KVP, "intercom": ("request", "request_all")}
 EPERM = errno.errorcode[errno.EPERM]
 
 
@@ -41,15 +43,23 @@ class Arena:
 
     async def open(self, limits: str = LIMITS) -> None:
         enclave = self.enclave
-        enclave.bundle(NAME, SOURCE, ENTRY, capabilities={"echo": ("echo", "who"), "kvp": ("get", "set")})
+        enclave.bundle(NAME, SOURCE, ENTRY, capabilities=ASKS)
         enclave.bundle("echo", ECHO, "Echo")
         links = [
             f"  - {{from: parent, to: {NAME}, operations: [{', '.join(OPERATIONS)}]}}",
             "  - {from: parent, to: echo, operations: [echo, who]}",
             f"  - {{from: {NAME}, to: echo, operations: [echo, who]}}",
-            f"  - {{from: {NAME}, to: kvp, operations: [get, set]}}",
+            f"  - {{from: {NAME}, to: kvp, operations: [{', '.join(KVP)}]}}",
+            f"  - {{from: {NAME}, to: intercom, operations: [request, request_all]}}",
         ]
-        await enclave.push(enclave.manifest(links="\n".join(links), actors={NAME: limits}))
+        await enclave.push(
+            enclave.manifest(
+                links="\n".join(links),
+                providers="  kvp: {}\n  intercom: {}",
+                actors={NAME: limits},
+                issuer_capabilities="kvp, echo, intercom",
+            )
+        )
         self.neighbour = self.supervisor("echo").pids
 
     def supervisor(self, name: str = NAME) -> Any:
@@ -301,6 +311,33 @@ async def test_flooding_a_provider_that_answers_at_once(arena: Arena, until: Any
     await arena.attack("flood_calls", "kvp", 640)
     assert arena.status().refused["more calls in flight than its limit"] > 0
     await until(lambda: arena.enclave.host.router.in_flight == 0)
+    await arena.unharmed()
+
+
+REQUEST = b"\x93" + msgspec.msgpack.encode("echo") + msgspec.msgpack.encode("echo")
+TINY = {
+    "empty lists for another": ("intercom", "request", REQUEST, 0x90),
+    "empty maps for all of another": ("intercom", "request_all", REQUEST, 0x80),
+    "empty texts": ("kvp", "set_union", b"\x91", 0xA0),
+    "numbers as texts": ("kvp", "set_union", b"\x91", 0x00),
+}
+
+
+@pytest.mark.parametrize("name", TINY)
+async def test_flooding_a_provider_with_a_million_tiny_values_a_call(arena: Arena, until: Any, name: str) -> None:
+    """The host builds none of them: what that costs its neighbours is `bench/adversaries.py`'s."""
+    link, operation, before, opcode = TINY[name]
+    await arena.attack("flood_bodies", link, operation, 8, before, 1000, opcode)
+    await until(lambda: arena.enclave.host.router.in_flight == 0)
+    assert await arena.attack("alive") == "alive"
+    await arena.unharmed()
+
+
+@pytest.mark.parametrize("members", [50, 1000])
+async def test_calls_of_a_few_bytes_that_take_a_provider_long(arena: Arena, until: Any, members: int) -> None:
+    await arena.attack("join_sets", members, 256)
+    await until(lambda: arena.enclave.host.router.in_flight == 0)
+    assert await arena.attack("alive") == "alive"
     await arena.unharmed()
 
 

@@ -17,6 +17,7 @@ import pytest
 
 from tea.protocol.errors import CallError, Code
 from tea.protocol.frame import Frame, Kind, encode_frame
+from tea.runtime.lanes import SPARES
 
 Enclave = Any
 
@@ -158,11 +159,11 @@ class Front(Actor):
         return self.work._description.number
 
     @operation
-    def raw(self, data: bytes, answers: int) -> list[bytes]:
+    def raw(self, data: bytes, answers: int, descriptor: int = 1) -> list[bytes]:
         view = memoryview(data)
         while view:
-            view = view[os.write(1, view):]
-        return [os.read(1, 65536) for _ in range(answers)]
+            view = view[os.write(descriptor, view):]
+        return [os.read(descriptor, 65536) for _ in range(answers)]
 
     @operation
     def early_edition(self) -> str:
@@ -196,6 +197,8 @@ GRANTED = ("echo", "who", "which", "mark", "hold", "big", "die", "for_the_parent
 FRONT_OPERATIONS = "through, refusal, many, outcomes, until_refused, tell, link_number, raw, early_edition, descriptors"
 WORK_OPERATIONS = "echo, who, mark, marks, hold, die, edition, secret"
 QUICK = ", restart: {backoff_ms: 10, backoff_max_ms: 50}"
+SOON = QUICK.replace("{", "{period_s: 1, ")
+"""A worker that was started anew has its lanes again after a second."""
 
 
 def links(*fronts: str, direct: str = "true", granted: tuple[str, ...] = GRANTED, more: str = "") -> str:
@@ -453,10 +456,10 @@ async def test_what_no_callee_may_send_ends_its_lane_and_the_calls_in_hand_once(
     assert pid(enclave, "front") == front
 
 
-async def test_a_worker_with_a_lane_has_that_descriptor_more_and_can_have_no_other(enclave: Enclave) -> None:
+async def test_a_worker_with_a_lane_has_that_and_its_spares_and_can_have_no_other_descriptor(enclave: Enclave) -> None:
     await start(enclave, "front", "other")
     found = await enclave.call("front", "descriptors")
-    assert found == {"open": [0, 1], "refused": ["dup", "fcntl", "socket", "receive", "again"]}
+    assert found == {"open": [0, 1, 2, 3], "refused": ["dup", "fcntl", "socket", "receive", "again"]}
     assert await enclave.call("other", "through", name="who", arguments=[]) == ["other", [], True]
 
 
@@ -485,6 +488,140 @@ async def test_kill_9_of_either_end_under_load_ends_each_call_once_and_the_next_
     assert (lanes(enclave), lanes(enclave, "front")) == (0, 0)
     assert await enclave.call("front", "through", name="who", arguments=[]) == ["front", ["parent"], True]
     assert enclave.host.status().in_flight == 0
+
+
+async def kill(enclave: Enclave, until: Any, victim: str, replica: int = 0) -> None:
+    """End a replica, and wait until there is another."""
+    supervisor = enclave.host.supervisors[victim]
+    restarts, running = supervisor.restarts, supervisor.running
+    os.kill(supervisor._replicas[replica].process.pid, signal.SIGKILL)
+    await until(lambda: supervisor.restarts == restarts + 1 and supervisor.running == running)
+
+
+async def require_direct(enclave: Enclave, front: str = "front") -> None:
+    seen = routed(enclave)
+    assert await enclave.call(front, "through", name="who", arguments=[]) == [front, [], True]
+    assert await enclave.call(front, "many", name="echo", arguments=[7], count=20) == [7] * 20
+    assert routed(enclave) == seen
+
+
+@pytest.mark.parametrize("victim", ["work", "front"])
+async def test_lanes_come_back_by_themselves_after_a_restart_for_as_long_as_there_are_spares(
+    enclave: Enclave, until: Any, victim: str
+) -> None:
+    await start(enclave, actors=dict.fromkeys(("work", "front"), SOON))
+    (survivor,) = {"work", "front"} - {victim}
+    before = pid(enclave, survivor)
+    for _ in range(SPARES):
+        await kill(enclave, until, victim)
+        assert lanes(enclave) == 0
+        assert await enclave.call("front", "through", name="who", arguments=[]) == ["front", ["parent"], True]
+        await until(lambda: lanes(enclave) == 1)
+        assert lanes(enclave, "front") == 1
+        await require_direct(enclave)
+    await kill(enclave, until, victim)
+    assert "between front#0 and work#0" in await enclave.logged("no lane is left")
+    assert await enclave.call("front", "through", name="who", arguments=[]) == ["front", ["parent"], True]
+    assert pid(enclave, survivor) == before
+    # The other end's restart brings new ones.
+    await kill(enclave, until, survivor)
+    await until(lambda: lanes(enclave) == 1)
+    await require_direct(enclave)
+
+
+async def test_each_pair_of_replicas_has_its_lane_again(enclave: Enclave, until: Any) -> None:
+    await start(enclave, actors={"work": SOON + ", replicas: 2", "front": SOON + ", replicas: 2"})
+    assert lanes(enclave) == 4
+    await asyncio.gather(kill(enclave, until, "work", 1), kill(enclave, until, "front", 0))
+    assert lanes(enclave) == 1
+    await until(lambda: lanes(enclave) == lanes(enclave, "front") == 4)
+    seen = routed(enclave)
+    for _ in range(4):
+        found = await enclave.call("front", "many", name="which", arguments=[0.001], count=40)
+        assert {found.count(0), found.count(1)} == {20}
+    assert routed(enclave) == seen
+
+
+async def test_calls_under_load_are_each_answered_once_while_lanes_go_and_come_back(
+    enclave: Enclave, until: Any
+) -> None:
+    await start(enclave, actors=dict.fromkeys(("work", "front"), SOON))
+    load = asyncio.ensure_future(enclave.call("front", "outcomes", name="which", arguments=[0.05], count=60))
+    await enclave.logged("the first was answered")
+    await kill(enclave, until, "work")
+    await until(lambda: lanes(enclave) == 1)
+    found = await load
+    assert sum(found.values()) == 60
+    assert set(found) <= {"answered", "UNAVAILABLE"}
+    await require_direct(enclave)
+    assert enclave.host.status().in_flight == 0
+
+
+@pytest.mark.parametrize("victim", ["work", "front"])
+async def test_lanes_come_back_after_a_revision_that_kept_both_ends(enclave: Enclave, until: Any, victim: str) -> None:
+    await start(enclave, actors=dict.fromkeys(("work", "front"), SOON))
+    before = await enclave.call("front", "link_number")
+    await push(enclave, revision=2, actors=dict.fromkeys(("work", "front"), SOON))
+    for _ in range(SPARES):
+        await kill(enclave, until, victim)
+        await until(lambda: lanes(enclave) == 1)
+        await require_direct(enclave)
+    assert (await enclave.call("front", "link_number") == before) == (victim == "work")
+
+
+@pytest.mark.parametrize("victim", ["work", "front"])
+@pytest.mark.parametrize("kept", [False, True], ids=["", "after a revision that kept the workers"])
+async def test_a_lane_that_came_back_stops_at_once_when_its_link_is_taken_away(
+    enclave: Enclave, until: Any, victim: str, kept: bool
+) -> None:
+    await start(enclave, actors=dict.fromkeys(("work", "front"), SOON))
+    if kept:
+        await push(enclave, revision=2, actors=dict.fromkeys(("work", "front"), SOON))
+    await kill(enclave, until, victim)
+    await until(lambda: lanes(enclave) == 1)
+    old = enclave.host.supervisors["front"].group.ports[0].lanes
+    assert sum(lane.alive for lane in old) >= SPARES
+    calling = asyncio.ensure_future(enclave.call("front", "until_refused", seconds=20.0))
+    await enclave.logged("calling")
+    enclave.bundle("front", FRONT, "Front")
+    await push(enclave, revision=3, granted=())
+    assert not any(lane.alive for lane in old), "the spares too"
+    count, refusal = await calling
+    assert count > 0
+    assert refusal in ("DENIED", "UNAVAILABLE")
+
+
+async def test_what_is_written_on_a_spare_before_its_time_ends_that_lane_and_harms_nobody(
+    enclave: Enclave, until: Any
+) -> None:
+    await start(enclave, "front", "other", actors=dict.fromkeys(("work", "front", "other"), SOON))
+    await enclave.call("other", "raw", data=FORGED["a message"], answers=0, descriptor=2)
+    await kill(enclave, until, "work")
+    assert "from other#0 was cut" in await enclave.logged("was cut")
+    await require_direct(enclave)
+    assert await enclave.call("other", "through", name="who", arguments=[]) == ["other", ["parent"], True]
+
+
+async def test_a_message_that_ends_a_worker_with_lanes_again_and_again_is_set_aside(
+    enclave: Enclave, until: Any
+) -> None:
+    await start(enclave)
+    supervisor = enclave.host.supervisors["work"]
+    for ends in range(1, 5):  # of the first, which had a lane, nothing is known
+        with pytest.raises(CallError) as ended:
+            await enclave.call("work", "die")
+        assert ended.value.code is Code.UNAVAILABLE
+        await until(lambda ends=ends: supervisor.restarts == ends and supervisor.running == 1)
+    with pytest.raises(CallError, match="is set aside"):
+        await enclave.call("work", "die")
+
+
+async def test_actors_that_follow_a_restart_have_their_lanes_again(enclave: Enclave, until: Any) -> None:
+    await start(enclave, actors={"work": SOON.replace("{", "{strategy: rest-for-one, ")})
+    front = pid(enclave, "front")
+    await kill(enclave, until, "work")
+    await until(lambda: lanes(enclave) == 1 and pid(enclave, "front") != front)
+    await require_direct(enclave)
 
 
 async def test_a_direct_call_that_ends_its_callee_is_blamed_on_nobody_who_waits_by_the_host(
@@ -638,4 +775,5 @@ async def test_no_descriptor_of_a_lane_is_left_behind(enclave: Enclave) -> None:
     async with asyncio.timeout(10):
         while lanes(enclave) or enclave.host.supervisors["front"].running < 2:
             await asyncio.sleep(0.005)
-    assert held() == before - 6
+    # Of each of the six ways the live lane is gone, and there is a spare more, of which the host has both ends.
+    assert held() == before - 6 + 2 * 6

@@ -13,6 +13,7 @@ import pytest
 
 from tea.protocol.channels import Control
 from tea.protocol.errors import CallError, Code
+from tea.runtime.control import ControlService
 from tea.trust import pcr
 from tea.trust.approval import approve
 from tea.trust.attestation import Roots, verify_document
@@ -198,6 +199,35 @@ async def test_wrong_arguments_are_refused_by_name(enclave: Enclave) -> None:
     with pytest.raises(CallError) as refused:
         await enclave.call("counter", "add", by="two")
     assert refused.value.code is Code.INVALID
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        b"\xc1",
+        b"\x91",
+        b"\x90\x90",
+        b"\x01",
+        b"\x81\x01\x01",
+        b"\x81\xa1\xff\x01",
+        b"\xde\x04\x01" + b"\xa1x\x01" * 1025,
+    ],
+    ids=["bytes", "cut", "two", "no array", "a number as a name", "a name that is no text", "many names"],
+)
+async def test_what_are_no_arguments_is_refused(enclave: Enclave, arguments: bytes) -> None:
+    build_counter(enclave)
+    await enclave.push(enclave.manifest(links=LINKS))
+    with pytest.raises(CallError) as refused:
+        ControlService(enclave.host)._positional("counter", "add", arguments)
+    assert refused.value.code is Code.INVALID
+
+
+async def test_what_an_argument_is_its_callee_finds_out(enclave: Enclave) -> None:
+    build_counter(enclave)
+    await enclave.push(enclave.manifest(links=LINKS))
+    positional = ControlService(enclave.host)._positional
+    assert positional("counter", "add", b"\x91\xa1\xff") == b"\x91\xa1\xff"
+    assert positional("counter", "add", b"\x81\xa2by\xcd\x00\x01") == b"\x91\xcd\x00\x01"
 
 
 async def test_an_upgrade_changes_the_code_keeps_the_state_and_loses_no_call(enclave: Enclave) -> None:

@@ -15,6 +15,7 @@ from tea.protocol.errors import CallError, Code
 from tea.protocol.frame import Frame, Kind
 from tea.protocol.operations import OperationDescription, operation
 from tea.providers.base import Call, Config, Provider
+from tea.runtime.declared import MAX_DECLARED
 from tea.runtime.in_flight import KEPT_BODY
 from tea.runtime.poison import CRASHES, PoisonBook
 from tea.runtime.provider_calls import ProviderCall
@@ -75,6 +76,24 @@ async def test_a_hello_that_says_too_much_ends_the_worker(operations: list[Opera
     assert port.violated is not None
     assert port.operation_numbers == {}
     assert not port.ready.done() or port.ready.exception() is not None
+
+
+async def test_a_hello_that_is_too_long_is_not_decoded() -> None:
+    port = Port()
+    port.frame(Frame(Kind.HELLO, body=b"\xc1" * (MAX_DECLARED + 1)))
+    assert port.violated is not None
+    assert f"with {MAX_DECLARED + 1} bytes" in port.violated
+
+
+@pytest.mark.parametrize(
+    "body", [b"\xc1", b"\x91\x91\x94\xa1\xff\x90\xa0\xa0", b"\x91" * 5000], ids=["bytes", "text", "depth"]
+)
+@pytest.mark.parametrize("kind", [Kind.HELLO, Kind.TELL])
+async def test_a_hello_or_a_log_line_that_is_none_ends_the_worker(kind: Kind, body: bytes) -> None:
+    port = Port()
+    port.frame(Frame(kind, body=body if kind is Kind.HELLO else body.replace(b"\x91\x91\x94", b"\x92")))
+    assert port.violated is not None
+    assert "that is none" in port.violated
 
 
 async def test_a_hello_within_bounds_is_taken() -> None:

@@ -41,10 +41,13 @@ class Joined(NamedTuple):
 def joined() -> Iterator[Joined]:
     lane = Lane(GRANT, 0, 0)
     host, _worker = socket.socketpair()
-    caller, callee = lane.hand_over("front"), lane.hand_over("work")
+    caller, callee = lane.hand_over("front", 1), lane.hand_over("work", 1)
+    lane.go_live()
     with host, _worker, caller, callee:
         yield Joined(
-            lane, Outgoing(caller, lane.describe("front", 1), _worker), Incoming(callee, lane.describe("work", 1))
+            lane,
+            Outgoing(caller, lane.describe("front", {7: GRANT}), _worker),
+            Incoming(callee, lane.describe("work", {})),
         )
         lane.cut()
 

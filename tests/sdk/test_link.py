@@ -14,7 +14,7 @@ from tea.protocol.frame import MAX_BODY
 from tea.protocol.operations import OperationDescription, Parameter, operation, operations_of
 from tea.sdk import CallError, Code, Link
 from tea.sdk.binding import LinkDescription
-from tea.sdk.link import MAX_ARGUMENTS
+from tea.sdk.link import MAX_ARGUMENTS, describe_anew
 
 
 class Entry(msgspec.Struct):
@@ -207,6 +207,48 @@ def test_an_actor_that_is_known_by_name_alone_can_be_called_by_place(recorder: R
     assert recorder.calls == [(9, 0, [1, "two"], None)]
     with pytest.raises(TypeError, match="by place"):
         link.run(a=1)
+
+
+def test_a_target_that_is_described_anew_is_so_for_every_stub_that_is_held(link: Link, recorder: Recorder) -> None:
+    held, told, patient, later = link.get, link.tell.get, link.with_timeout(2.0), link.later.get
+    others = {"get": (Parameter("at", "int", True), Parameter("key", "str", False, b"\xa1k"))}
+    newer = tuple(
+        OperationDescription(one.name, others.get(one.name, one.parameters), "set[int]", "Newer.") for one in DESCRIBED
+    )
+    recorder.answer = [1]
+    describe_anew(link, newer)
+    assert held(key="a", at=7) == {1}
+    assert link.returning(list[int]).get(3, key="a") == [1]
+    assert patient["get"](key="a", at=7) == {1}
+    assert later(key="a", at=7).result() == {1}
+    told(key="a", at=7)
+    assert [call[2] for call in recorder.calls] == [[7, "a"], [3, "a"], [7, "a"], [7, "a"]]
+    assert recorder.tells == [(9, NUMBER["get"], [7, "a"])]
+    with pytest.raises(TypeError, match="misses the argument 'at'"):
+        held(key="a")
+    assert link.describe() == patient.describe() == newer
+
+
+def test_an_answer_is_decoded_by_what_its_call_was_encoded_by(
+    recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def described(result: str) -> OperationDescription:
+        return OperationDescription("get", (), result, "")
+
+    link = Link(LinkDescription(1, "a", "a", (described("set[int]"),)), recorder)
+    recorder.answer = [1]
+    begun = link.later.get()
+    call = recorder.call
+
+    def replaced(number: int, operation: int, body: bytes, timeout: float | None) -> bytes:
+        answer = call(number, operation, body, timeout)
+        describe_anew(link, [described("list[int]")])
+        return answer
+
+    monkeypatch.setattr(recorder, "call", replaced)
+    assert link.get() == {1}
+    assert link.get() == [1]
+    assert begun.result() == {1}
 
 
 def test_special_names_are_not_taken_for_operations(link: Link) -> None:
