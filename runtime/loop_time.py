@@ -19,8 +19,8 @@ SECONDS_PER_BYTE: Final = 1e-9
 """Never counted either, for the bytes of arguments and result: a few times what it takes to copy them through."""
 SHARE: Final = 0.25
 """Of the loop, for what is counted of one worker's calls."""
-TURN_SECONDS: Final = 100e-6
-"""What may be counted at once; then the others have their turn: as much as a call of theirs takes anyway."""
+TURN_SECONDS: Final = 40e-6
+"""What may be counted at once; then the others have their turn: less than a call of theirs takes anyway."""
 CHEAP_SECONDS: Final = 100e-6
 """Of one call. What goes beyond it is charged: whoever meets it notices, whatever its share."""
 CHARGED_AT_MOST: Final = 2e-3
@@ -65,9 +65,9 @@ class LoopTime:
     """One worker's account, with two bounds; what follows from them, its `Debt` says to the port.
 
     Nothing follows while no other worker has anything to say: an idle loop is there to be used. Otherwise, what its
-    calls take beyond `FREE_SECONDS` each is a quarter of the loop at most: it rests, for a millisecond or so,
-    until that is true. And of dear calls only a few go through, then it is held for long: a busy neighbour meets them
-    in a few of a thousand calls then, which is less than shows in its p99.
+    calls take beyond `FREE_SECONDS` each may come to a quarter of the loop: over that, it lets the others have some
+    turns after every call or two. And of dear calls only a few go through, then it is held for long: a busy neighbour
+    meets them in a few of a thousand calls then, which is less than shows in its p99.
 
     Reading the wall clock costs 45 ns, the thread's own 670 ns. So a worker is measured by the first, and by the second
     once it looks dear: only what the processor says holds it for long.
@@ -152,7 +152,7 @@ class LoopTime:
             if self._is_alone(now):
                 self._counted = 0.0
             else:
-                self._debt.rest(self._counted / SHARE)
+                self._debt.rest()
 
     def _charge(self, seconds: float) -> None:
         dear = seconds - CHEAP_SECONDS

@@ -54,6 +54,8 @@ DROPPED_FRAME: Final = 1
 DEBT_LIMIT: Final = 1024
 """What a worker may cost in a second with frames that come to nothing: 64 refused ones, 1024 dropped ones, or 1 MiB."""
 HOLD_SECONDS: Final = 0.25
+REST_TURNS: Final = 4
+"""Turns of the loop in which a worker that rests is not read: whatever the others have to say is heard before it."""
 TOO_MANY: Final = "more refused frames than it may send in a second"
 TOO_LONG: Final = "more of the host's time than its share"
 
@@ -65,46 +67,42 @@ class Debt:
     host, and with it the neighbours, a bounded part of its time, and an actor within its limits never notices.
     """
 
-    __slots__ = ("_kept", "_rest", "_since", "units", "why")
+    __slots__ = ("_kept", "_since", "rests", "units", "why")
 
     def __init__(self) -> None:
         self.units = 0
         self.why = TOO_MANY
         """What is said when it is held; nothing of a short rest, which whoever has much to do takes often."""
         self._since = 0.0
-        self._rest = 0.0
+        self.rests = False
+        """Whether it is held for some turns of the loop, not for `HOLD_SECONDS`."""
         self._kept = 0
-
-    @property
-    def seconds(self) -> float:
-        """How long it is held when its units are at the limit."""
-        return self._rest or HOLD_SECONDS
 
     def add(self, units: int, now: float) -> None:
         """Add a frame's cost; what is older than a second is forgiven."""
         if now - self._since > 1.0:
             self._since = now
-            if self._rest:
+            if self.rests:
                 self._kept = 0
             else:
                 self.units = 0
-        if self._rest:
+        if self.rests:
             self._kept += units
         else:
             self.units += units
 
-    def rest(self, seconds: float) -> None:
-        """It is to be held for so long, as its calls took the host's time; what else it owes it owes afterwards."""
+    def rest(self) -> None:
+        """The others have their turn, as its calls took the host's time; what else it owes it owes afterwards."""
         if self.units < DEBT_LIMIT:
-            self.units, self.why, self._kept, self._rest = DEBT_LIMIT, "", self.units, seconds
+            self.units, self.why, self._kept, self.rests = DEBT_LIMIT, "", self.units, True
 
     def exhaust(self) -> None:
         """It is to be held for long, as its calls took the host's time."""
-        self.units, self.why, self._kept, self._rest = DEBT_LIMIT, TOO_LONG, 0, 0.0
+        self.units, self.why, self._kept, self.rests = DEBT_LIMIT, TOO_LONG, 0, False
 
     def forgive(self) -> None:
         """It was held for it."""
-        self.units, self.why, self._kept, self._rest = self._kept, TOO_MANY, 0, 0.0
+        self.units, self.why, self._kept, self.rests = self._kept, TOO_MANY, 0, False
 
 
 class Listener:

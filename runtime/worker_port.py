@@ -23,7 +23,7 @@ from .lanes import Lane
 from .links import Grant
 from .loop_time import LoopTime
 from .poison import CRASHES
-from .refusals import DEBT_LIMIT, DROPPED_FRAME, REFUSED_FRAME, Debt
+from .refusals import DEBT_LIMIT, DROPPED_FRAME, HOLD_SECONDS, REFUSED_FRAME, REST_TURNS, Debt
 from .replicas import ReplicaGroup
 from .router import Router
 from .worker.window import is_due, unit_of
@@ -191,7 +191,17 @@ class WorkerPort(asyncio.Protocol):
             self.refused(self._debt.why)
         if not self._transport.is_closing():
             self._transport.pause_reading()
-        self._router.loop.call_later(self._debt.seconds, self._resume)
+        if self._debt.rests:
+            self._let_others(REST_TURNS)
+        else:
+            self._router.loop.call_later(HOLD_SECONDS, self._resume)
+
+    def _let_others(self, turns: int) -> None:
+        """Go on after so many turns of the loop. A timer would do, but counts in milliseconds."""
+        if turns:
+            self._router.loop.call_soon(self._let_others, turns - 1)
+        else:
+            self._resume()
 
     def _resume(self) -> None:
         self._debt.forgive()
