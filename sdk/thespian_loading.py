@@ -105,7 +105,7 @@ def _load(finder: Any, name: str, actor_class: str) -> Any:
     try:
         spec.loader.exec_module(module)
     except BaseException as error:
-        del sys.modules[own]
+        sys.modules.pop(own, None)
         if isinstance(error, SyntaxError):
             raise ImportError(f"Source hash {root}: {error}") from error
         raise
