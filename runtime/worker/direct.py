@@ -7,12 +7,13 @@ host and the lanes; what does not fit a lane goes by the host. Rule: docs/archit
 from __future__ import annotations
 
 import collections
+import contextlib
 import functools
 import math
 import select
 import socket
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final
 
 import msgspec
@@ -24,6 +25,7 @@ from tea.sdk.system import System
 
 from .lane import MAX_ARGUMENTS, Incoming, LaneBroken, Outgoing, age_ms
 from .loop import CALL_SECONDS, ActorExited, WorkerLoop, nobody_waits
+from .sender import HELD_BYTES, QUICK_SECONDS
 from .wire import LaneEnd, Welcome
 
 LINGER_SECONDS: Final = 1.0
@@ -71,6 +73,22 @@ class DirectLoop(WorkerLoop):
                 return functools.partial(self._answer_of, *sent)
         return super().begin(link, operation, body, timeout)
 
+    @contextlib.contextmanager
+    def together(self) -> Iterator[None]:
+        """See `tea.sdk.together`."""
+        try:
+            with super().together():
+                yield
+        finally:
+            if not self._out.gathers:
+                self._flush()
+
+    def _flush(self) -> None:
+        super()._flush()
+        for lanes in self._outgoing.values():
+            for lane in lanes:
+                lane.flush()
+
     def _send_direct(
         self, link: int, operation: int, body: bytes, timeout: float | None
     ) -> tuple[Outgoing, int, float] | None:
@@ -88,7 +106,8 @@ class DirectLoop(WorkerLoop):
         if lane is None:
             return None
         correlation = self._next_call = self._next_call % 0xFFFFFFFF + 1
-        if lane.send(correlation, operation, min(max(1, int(seconds * 1000)), 0xFFFFFFFF), body):
+        milliseconds = min(max(1, int(seconds * 1000)), 0xFFFFFFFF)
+        if lane.send(correlation, operation, milliseconds, body, hold=self._out.gathers):
             return lane, correlation, now + seconds
         return None
 
@@ -99,6 +118,7 @@ class DirectLoop(WorkerLoop):
         if lane.has_room(size, self._window):
             return lane
         for other in lanes:  # what was answered meanwhile, and waited for by nobody
+            other.flush()
             self._take_answers(other)
         # Answers that are still to come by a lane that is not open any more are waited for by whoever began the calls.
         lanes[:] = [other for other in lanes if other.open]
@@ -109,7 +129,7 @@ class DirectLoop(WorkerLoop):
         return lane if lane.has_room(size, self._window) else None
 
     def _answer_of(self, lane: Outgoing, correlation: int, until: float) -> bytes:
-        self._out.flush()
+        self._flush()
         while True:
             answer = lane.answers.pop(correlation, None)
             if answer is not None:
@@ -224,7 +244,31 @@ class DirectLoop(WorkerLoop):
         return bool(ready)
 
     def _answer(self, system: System, lane: Incoming, welcome: Welcome) -> None:
-        """One call that came by a lane: handled as one of the host's, with nobody behind the caller."""
+        """What came by a lane, in its turn: a call, and while they are quick and nobody else waits those behind it."""
+        until = time.monotonic() + QUICK_SECONDS
+        answers = self._perform(system, lane, welcome)
+        alone = not self._inbox and not any(one.is_due for one in self._turns if one is not None and one is not lane)
+        while (
+            alone
+            and lane.mail
+            and self._name_of(lane) not in self._slow
+            and system.idle
+            and len(answers) < HELD_BYTES
+            and time.monotonic() < until
+        ):
+            answers += self._perform(system, lane, welcome)
+        lane.send(answers)
+        system.pump()
+        if not system.alive:
+            raise ActorExited
+
+    def _name_of(self, lane: Incoming) -> str:
+        number = lane.mail[0].operation
+        return lane.told.operations[number] if number < len(lane.told.operations) else ""
+
+    def _perform(self, system: System, lane: Incoming, welcome: Welcome) -> bytes:
+        """The answer to the lane's next call: handled as one of the host's, with nobody behind the caller."""
+        name, began = self._name_of(lane), time.monotonic()
         _, _, number, sent, correlation, _, milliseconds, body = lane.mail.popleft()
         deadline: float | None = None
         kind, result = Kind.REPLY, b""
@@ -233,7 +277,6 @@ class DirectLoop(WorkerLoop):
                 raise CallError(Code.DENIED, f"{lane.caller} has no operation {number} on its link to this actor")
             operation = lane.granted[number]
             if operation is None:
-                name = lane.told.operations[number]
                 raise CallError(Code.NOT_FOUND, f"{welcome.identity.name} has no operation {name}")
             if milliseconds:
                 deadline = (milliseconds - age_ms(sent)) / 1000
@@ -243,11 +286,9 @@ class DirectLoop(WorkerLoop):
             result = binding.perform(system.instance, operation, body, lane.caller, (), deadline)
         except CallError as refusal:
             kind, result = Kind.ERROR, refusal.encode()
-        lane.send(HEADER.pack(len(result), kind, 0, 0, 0, correlation, 0, 0) + result)
         self._deadline_at = None
-        system.pump()
-        if not system.alive:
-            raise ActorExited
+        self._was_quick(name, began)
+        return HEADER.pack(len(result), kind, 0, 0, 0, correlation, 0, 0) + result
 
 
 def _load(lane: Outgoing) -> int:

@@ -100,6 +100,7 @@ class Outgoing(_End):
         self.abandoned: set[int] = set()
         """Those of them that nobody waits for."""
         self.answers: dict[int, Frame] = {}
+        self._held: list[bytes] = []
         self.poll = select.poll()
         """This lane and the host's socket."""
         self.poll.register(host, select.POLLIN)
@@ -109,10 +110,28 @@ class Outgoing(_End):
         """Whether a call with this many bytes of arguments may be sent now."""
         return self.open and self.under_way + CHARGE + size <= LANE_BYTES and len(self.charges) < window
 
-    def send(self, correlation: int, operation: int, deadline: int, body: bytes) -> bool:
-        """Send a call, whole and at once, or not at all (False)."""
+    def send(self, correlation: int, operation: int, deadline: int, body: bytes, *, hold: bool = False) -> bool:
+        """Send a call, whole and at once, or not at all (False). `hold`: at the next `flush`, with what follows."""
         size = len(body)
         data = HEADER.pack(size, Kind.CALL, 0, operation, now_ms(), correlation, 0, deadline) + body
+        if hold:
+            self._held.append(data)
+        else:
+            self.flush()
+            if not (self.open and self._write(data)):
+                return False
+        self.charges[correlation] = CHARGE + size
+        self.under_way += CHARGE + size
+        return True
+
+    def flush(self) -> None:
+        """Send what is held back. If that fails, the lane has ended, and whoever waits for these calls is told so."""
+        if self._held:
+            held, self._held = self._held, []
+            if not self._write(b"".join(held)):
+                self.cut()
+
+    def _write(self, data: bytes) -> bool:
         try:
             sent = self.socket.send(data, socket.MSG_DONTWAIT)
         except BlockingIOError:
@@ -121,11 +140,8 @@ class Outgoing(_End):
             self.open = False
             return False
         if sent != len(data):
-            self.open = False
             self.cut()  # half a frame: the callee drops it, and whatever else this lane had under way
             return False
-        self.charges[correlation] = CHARGE + size
-        self.under_way += CHARGE + size
         return True
 
     def take_answers(self) -> None:

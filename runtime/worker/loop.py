@@ -75,8 +75,8 @@ class WorkerLoop:
         """When the mail that is queued was read, about."""
         self._may_hold = False
         """Whether an answer may wait for those of the calls that are queued behind it."""
-        self._slow: set[int] = set()
-        """Numbers of operations that took long when they were last measured."""
+        self._slow: set[int | str] = set()
+        """Operations that took long when they were last measured: by number, of calls by a lane by name."""
         self._window = WINDOW
         self._unit = unit_of(WINDOW)
         self._under_way = 0
@@ -123,8 +123,12 @@ class WorkerLoop:
         """See `tea.sdk.together`."""
         return self._out.gathering()
 
-    def _finish(self, correlation: int) -> bytes:
+    def _flush(self) -> None:
+        """Send what is held back: this worker is going to wait."""
         self._out.flush()
+
+    def _finish(self, correlation: int) -> bytes:
+        self._flush()
         if not self._answers and not self._decoder.buffered:
             data = self._socket.recv(_READ)
             if len(data) >= HEADER_SIZE:
@@ -160,7 +164,7 @@ class WorkerLoop:
 
     def _wait(self, full: Callable[[], bool], seconds: float) -> float:
         """Read until there is room in a window; the seconds that are left then, 0 when they are over."""
-        self._out.flush()
+        self._flush()
         until = time.monotonic() + seconds
         while full():
             if self._deadline_at is not None:
@@ -300,12 +304,12 @@ class WorkerLoop:
         if not system.alive:
             raise ActorExited
 
-    def _was_quick(self, number: int, began: float) -> bool:
+    def _was_quick(self, operation: int | str, began: float) -> bool:
         if time.monotonic() - began < QUICK_SECONDS:
-            self._slow.discard(number)
+            self._slow.discard(operation)
             return True
-        if number < len(self._operations):
-            self._slow.add(number)
+        if isinstance(operation, str) or operation < len(self._operations):
+            self._slow.add(operation)
         return False
 
     def _operation_name(self, number: int) -> str:

@@ -29,6 +29,11 @@ class Sender:
         self._gathering = False
 
     @property
+    def gathers(self) -> bool:
+        """Whether a `gathering` is going on."""
+        return self._gathering
+
+    @property
     def holds(self) -> bool:
         """Whether anything is held back."""
         return bool(self._held)

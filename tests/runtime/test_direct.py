@@ -90,7 +90,7 @@ class Work(Actor):
 """
 FRONT = """
 import os, time
-from tea.sdk import Actor, CallError, operation
+from tea.sdk import Actor, CallError, operation, together
 
 class Front(Actor):
     early = "none"
@@ -117,6 +117,24 @@ class Front(Actor):
     def many(self, name: str, arguments: list[object], count: int) -> list[object]:
         pending = [getattr(self.work.later, name)(*arguments) for _ in range(count)]
         return [one.result() for one in pending]
+
+    @operation
+    def at_once(self, name: str, arguments: list[object], count: int) -> list[object]:
+        with together():
+            pending = [getattr(self.work.later, name)(*arguments) for _ in range(count)]
+            if count == 2:  # waiting within sends what was begun
+                pending[0].result()
+        return [one.result() for one in pending]
+
+    @operation
+    def in_turn(self, names: list[list[object]]) -> list[object]:
+        with together():
+            pending = [getattr(self.work.later, name)(*arguments) for name, *arguments in names]
+        found = []
+        for one in pending:
+            one.result()
+            found.append(time.monotonic())
+        return found
 
     @operation
     def outcomes(self, name: str, arguments: list[object], count: int) -> dict[str, int]:
@@ -194,7 +212,10 @@ class Front(Actor):
         return found
 """
 GRANTED = ("echo", "who", "which", "mark", "hold", "big", "die", "for_the_parent", "open_vault", "forge", "edition")
-FRONT_OPERATIONS = "through, refusal, many, outcomes, until_refused, tell, link_number, raw, early_edition, descriptors"
+FRONT_OPERATIONS = (
+    "through, refusal, many, at_once, in_turn, outcomes, until_refused, tell, link_number, raw, early_edition, "
+    "descriptors"
+)
 WORK_OPERATIONS = "echo, who, mark, marks, hold, die, edition, secret"
 QUICK = ", restart: {backoff_ms: 10, backoff_max_ms: 50}"
 SOON = QUICK.replace("{", "{period_s: 1, ")
@@ -366,6 +387,23 @@ async def test_a_call_that_nobody_waits_for_any_more_waits_for_no_direct_answer(
     waiting.cancel()
     async with asyncio.timeout(10):  # the callee holds on for longer than that
         assert await enclave.call("front", "link_number") > 0
+
+
+async def test_calls_begun_together_go_by_the_lane(enclave: Enclave) -> None:
+    await start(enclave)
+    assert await enclave.call("front", "at_once", name="echo", arguments=["x"], count=60) == ["x"] * 60
+    assert await enclave.call("front", "at_once", name="echo", arguments=["x"], count=2) == ["x"] * 2
+    assert routed(enclave) == 0
+    assert await enclave.call("front", "at_once", name="echo", arguments=["x"], count=300) == ["x"] * 300
+    assert routed(enclave) > 0  # what does not fit the lane
+
+
+async def test_an_answer_by_a_lane_does_not_wait_for_a_call_that_is_known_to_take_long(enclave: Enclave) -> None:
+    await start(enclave)
+    await enclave.call("front", "through", name="hold", arguments=[0.01])
+    first, second, third = await enclave.call("front", "in_turn", names=[["echo", 1], ["hold", 2.0], ["echo", 2]])
+    assert second - first > 0.25  # of two seconds
+    assert third >= second
 
 
 # -- fair turns ------------------------------------------------------------------------------------------------

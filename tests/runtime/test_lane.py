@@ -76,6 +76,40 @@ def test_a_call_goes_whole_or_not_at_all(joined: Joined) -> None:
         assert joined.callee.mail.popleft().correlation == number
 
 
+def test_what_is_held_back_goes_out_in_order_with_what_follows(joined: Joined) -> None:
+    caller, callee = joined.caller, joined.callee
+    for number in (1, 2):
+        assert caller.send(number, 0, 1000, b"x", hold=True)
+    joined.hear()
+    assert not callee.mail
+    assert caller.under_way == 2 * (CHARGE + 1)
+    assert caller.send(3, 0, 1000, b"x")
+    joined.hear()
+    assert [frame.correlation for frame in callee.mail] == [1, 2, 3]
+    callee.mail.clear()
+    caller.send(4, 0, 1000, b"x", hold=True)
+    caller.flush()
+    caller.flush()
+    joined.hear()
+    assert [frame.correlation for frame in callee.mail] == [4]
+
+
+def test_held_calls_of_a_lane_that_was_cut_end_with_it(joined: Joined) -> None:
+    joined.caller.send(1, 0, 1000, b"x", hold=True)
+    joined.lane.cut()
+    joined.caller.flush()
+    assert (joined.caller.open, joined.caller.ended) == (False, True)
+    assert not joined.caller.send(2, 0, 1000, b"x")
+
+
+def test_held_calls_that_find_no_room_end_the_lane(joined: Joined) -> None:
+    while joined.caller.send(1, 0, 1000, bytes(MAX_ARGUMENTS)):  # more than anybody may who keeps to the window
+        pass
+    joined.caller.send(2, 0, 1000, bytes(MAX_ARGUMENTS), hold=True)
+    joined.caller.flush()
+    assert joined.caller.ended
+
+
 def test_room_comes_back_with_each_answer_also_of_calls_that_nobody_waits_for(joined: Joined) -> None:
     caller, callee = joined.caller, joined.callee
     for number in (1, 2):
