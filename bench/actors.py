@@ -186,8 +186,8 @@ def measure(rounds: int, repeats: int, core: int | None, *, with_peers: bool) ->
     """All of it, as one JSON object."""
     if core is not None:
         os.sched_setaffinity(0, {core})
-    floor = peers.c_relay(rounds * 5)
-    python = peers.python_socketpair(rounds)
+    floor = peers.c_relay(rounds * 2, repeats)
+    python = statistics.median(peers.python_socketpair(rounds) for _ in range(repeats))
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         ours = runner.run(calls(rounds, repeats))
         ours |= runner.run(workers(200))

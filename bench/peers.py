@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +26,14 @@ import msgspec
 Figures = tuple[float, float | None]
 PAYLOAD = b"x" * 64
 IN_FLIGHT = 64
+WINDOWS = 16
+"""Times `IN_FLIGHT` messages in one measurement of a rate."""
+REPEATS = 5
+"""Measurements of a rate, of which the median counts."""
 
 
-def c_relay(rounds: int) -> dict[str, float]:
-    """p50 in microseconds of the C ping-pong and the C relay, compiled here."""
+def c_relay(rounds: int, repeats: int) -> dict[str, float]:
+    """p50 in microseconds of the C ping-pong and the C relay, compiled here: medians of `repeats` runs in turn."""
     compiler = shutil.which("gcc") or shutil.which("cc")
     if compiler is None:
         raise SystemExit("bench: a C compiler is needed: apt-get install gcc libc6-dev")
@@ -36,10 +41,12 @@ def c_relay(rounds: int) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
         binary = f"{folder}/relay"
         subprocess.run([compiler, "-O2", "-o", binary, str(source)], check=True)
-        return {
-            mode: int(subprocess.run([binary, mode, str(rounds), "88"], check=True, capture_output=True).stdout) / 1000
-            for mode in ("direct", "routed")
-        }
+        found: dict[str, list[float]] = {"direct": [], "routed": []}
+        for _ in range(repeats):
+            for mode, times in found.items():
+                done = subprocess.run([binary, mode, str(rounds), "88"], check=True, capture_output=True)
+                times.append(int(done.stdout) / 1000)
+        return {mode: statistics.median(times) for mode, times in found.items()}
 
 
 def _serve_socket(connection: socket.socket, other: socket.socket) -> None:
@@ -68,6 +75,17 @@ def python_socketpair(rounds: int) -> float:
     return statistics.median(times) * 1e6
 
 
+def _rate(window: Callable[[], None]) -> float:
+    """Messages a second, where `window` sends and receives `IN_FLIGHT`."""
+    rates = []
+    for _ in range(REPEATS):
+        start = time.perf_counter()
+        for _ in range(WINDOWS):
+            window()
+        rates.append(IN_FLIGHT * WINDOWS / (time.perf_counter() - start))
+    return statistics.median(rates)
+
+
 def _child(code: str, argument: str, seconds: float = 120.0) -> dict[str, Any]:
     """Run a peer in a fresh process (its actor system may not like company); its JSON answer."""
     done = subprocess.run(
@@ -80,34 +98,57 @@ def _child(code: str, argument: str, seconds: float = 120.0) -> dict[str, Any]:
 
 
 _THESPIAN = """
-import json, statistics, sys, time, logging
+import json, logging, statistics, sys, time
 logging.disable(logging.CRITICAL)
 from thespian.actors import Actor, ActorSystem
 class Echo(Actor):
     def receiveMessage(self, message, sender):
         if isinstance(message, bytes): self.send(sender, message)
-base, rounds = sys.argv[1].split(":")
+class Caller(Actor):
+    def receiveMessage(self, message, sender):
+        if isinstance(message, tuple):
+            self.echo, self.left, window = message
+            self.asker, self.missing, self.times, self.start = sender, self.left, [], time.perf_counter()
+            for _ in range(window): self.begin()
+        elif isinstance(message, bytes):
+            self.missing -= 1
+            self.times.append(time.perf_counter() - self.sent)
+            if self.left: self.begin()
+            if not self.missing:
+                self.send(self.asker, (statistics.median(self.times), time.perf_counter() - self.start))
+    def begin(self):
+        self.left -= 1
+        self.sent = time.perf_counter()
+        self.send(self.echo, b"x" * 64)
+base, rounds, window, windows, repeats = sys.argv[1].split(":")
+rounds, window, windows, repeats = int(rounds), int(window), int(windows), int(repeats)
 system = ActorSystem(base, logDefs={"version": 1}, transientUnique=True)
 try:
-    actor = system.createActor(Echo)
-    system.ask(actor, b"x", 10)
-    times = []
-    for _ in range(int(rounds)):
-        start = time.perf_counter(); system.ask(actor, b"x" * 64, 10); times.append(time.perf_counter() - start)
-    start = time.perf_counter(); count = 0
-    for _ in range(max(1, int(rounds) // 64)):
-        for _ in range(64): system.tell(actor, b"x" * 64)
-        for _ in range(64):
-            if system.listen(10) is not None: count += 1
-    print(json.dumps({"p50": statistics.median(times) * 1e6, "rate": count / (time.perf_counter() - start)}))
+    echo, caller = system.createActor(Echo), system.createActor(Caller)
+    system.ask(echo, b"x", 10)
+    asked = []
+    for _ in range(rounds):
+        start = time.perf_counter(); system.ask(echo, b"x" * 64, 10); asked.append(time.perf_counter() - start)
+    between, _ = system.ask(caller, (echo, rounds, 1), 100)
+    told, pipelined = [], []
+    for _ in range(repeats):
+        pipelined.append(window * windows / system.ask(caller, (echo, window * windows, window), 100)[1])
+        start = time.perf_counter(); count = 0
+        for _ in range(windows):
+            for _ in range(window): system.tell(echo, b"x" * 64)
+            for _ in range(window):
+                if system.listen(10) is not None: count += 1
+        told.append(count / (time.perf_counter() - start))
+    p50 = min(statistics.median(asked), between)
+    print(json.dumps({"p50": p50 * 1e6, "rate": max(statistics.median(told), statistics.median(pipelined))}))
 finally:
     system.shutdown()
 """
 
 
 def thespian(base: str, rounds: int) -> Figures:
-    """Thespian's own multiprocess bases."""
-    answer = _child(_THESPIAN, f"{base}:{rounds}")
+    """Thespian's own multiprocess bases: from actor to actor, and from outside by ask and tell; whichever is faster."""
+    answer = _child(_THESPIAN, f"{base}:{rounds}:{IN_FLIGHT}:{WINDOWS}:{REPEATS}")
     return answer["p50"], answer["rate"]
 
 
@@ -116,7 +157,7 @@ import asyncio, json, statistics, sys, time
 import xoscar
 class Echo(xoscar.Actor):
     def echo(self, value): return value
-async def main(rounds):
+async def main(rounds, window, windows, repeats):
     pool = await xoscar.create_actor_pool("127.0.0.1", n_process=1)
     async with pool:
         address = (pool.sub_processes and list(pool.sub_processes)[0]) or pool.external_address
@@ -125,17 +166,19 @@ async def main(rounds):
         times = []
         for _ in range(rounds):
             start = time.perf_counter(); await ref.echo(b"x" * 64); times.append(time.perf_counter() - start)
-        start = time.perf_counter(); count = 0
-        for _ in range(max(1, rounds // 64)):
-            await asyncio.gather(*(ref.echo(b"x" * 64) for _ in range(64))); count += 64
-        print(json.dumps({"p50": statistics.median(times) * 1e6, "rate": count / (time.perf_counter() - start)}))
-asyncio.run(main(int(sys.argv[1])))
+        rates = []
+        for _ in range(repeats):
+            start = time.perf_counter()
+            for _ in range(windows): await asyncio.gather(*(ref.echo(b"x" * 64) for _ in range(window)))
+            rates.append(window * windows / (time.perf_counter() - start))
+        print(json.dumps({"p50": statistics.median(times) * 1e6, "rate": statistics.median(rates)}))
+asyncio.run(main(*map(int, sys.argv[1].split(":"))))
 """
 
 
 def xoscar(rounds: int) -> Figures:
     """xoscar, one sub-process."""
-    answer = _child(_XOSCAR, str(rounds))
+    answer = _child(_XOSCAR, f"{rounds}:{IN_FLIGHT}:{WINDOWS}:{REPEATS}")
     return answer["p50"], answer["rate"]
 
 
@@ -153,14 +196,12 @@ def pykka(rounds: int) -> Figures:
         start = time.perf_counter()
         actor.ask(PAYLOAD)
         times.append(time.perf_counter() - start)
-    start = time.perf_counter()
-    count = 0
-    for _ in range(max(1, rounds // IN_FLIGHT)):
-        futures = [actor.ask(PAYLOAD, block=False) for _ in range(IN_FLIGHT)]
-        for future in futures:
+
+    def window() -> None:
+        for future in [actor.ask(PAYLOAD, block=False) for _ in range(IN_FLIGHT)]:
             future.get()
-        count += IN_FLIGHT
-    rate = count / (time.perf_counter() - start)
+
+    rate = _rate(window)
     actor.stop()
     return statistics.median(times) * 1e6, rate
 
@@ -221,15 +262,14 @@ def pyzmq(rounds: int) -> Figures:
             client.send_multipart([b"echo", PAYLOAD])
             client.recv_multipart()
             times.append(time.perf_counter() - start)
-        start = time.perf_counter()
-        count = 0
-        for _ in range(max(1, rounds // IN_FLIGHT)):
+
+        def window() -> None:
             for _ in range(IN_FLIGHT):
                 client.send_multipart([b"echo", PAYLOAD])
             for _ in range(IN_FLIGHT):
                 client.recv_multipart()
-            count += IN_FLIGHT
-        rate = count / (time.perf_counter() - start)
+
+        rate = _rate(window)
         for process in processes:
             process.kill()
         return statistics.median(times) * 1e6, rate

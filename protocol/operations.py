@@ -24,6 +24,10 @@ _ARRAYS: Final = frozenset(bytes((head,)) for head in (*range(0x90, 0xA0), 0xDC,
 _F = TypeVar("_F", bound=Callable[..., object])
 
 
+_Field = tuple[str, Any] | tuple[str, Any, Any]
+"""A parameter: its name, its type and, if it has one, its default."""
+
+
 class _Mark(msgspec.Struct, frozen=True):
     only_from: tuple[str, ...] | None
 
@@ -92,8 +96,8 @@ class Operation:
     """One typed operation of a class: decodes arguments, calls, encodes results."""
 
     __slots__ = (
-        "_arguments", "_decoder", "_result_decoder", "description", "encode_result", "function_name", "guarded",
-        "result_type",
+        "_all_required", "_arguments", "_decoder", "_result_decoder", "description", "encode_result", "function_name",
+        "guarded", "result_type",
     )  # fmt: skip
 
     def __init__(self, name: str, function: Callable[..., object], mark: _Mark, skip: int, doc: str) -> None:
@@ -107,7 +111,7 @@ class Operation:
         parameters = parameters_of(function)
         if len(parameters) < skip:
             raise TypeError(f"operation {name}: {skip} leading parameters are expected, there are {len(parameters)}")
-        fields: list[tuple[str, Any] | tuple[str, Any, Any]] = []
+        fields: list[_Field] = []
         described = []
         for parameter in parameters[skip:]:
             if not parameter.ordinary:
@@ -127,9 +131,8 @@ class Operation:
             name, tuple(described), _type_name(hints["return"]), doc, mark.only_from
         )
         try:
-            self._arguments = msgspec.defstruct(
-                f"{name}_arguments", fields, array_like=True, forbid_unknown_fields=True, frozen=True
-            )
+            self._all_required = all(parameter.required for parameter in described)
+            self._arguments = _arguments_type(name, fields)
             self._decoder: msgspec.msgpack.Decoder[Any] = msgspec.msgpack.Decoder(self._arguments)
             self._result_decoder: msgspec.msgpack.Decoder[Any] = msgspec.msgpack.Decoder(self.result_type)
         except TypeError as error:
@@ -145,7 +148,8 @@ class Operation:
     def decode_arguments(self, body: bytes | memoryview) -> tuple[Any, ...]:
         """The arguments of a call, typed. Raises `CallError(INVALID)` that names the operation and what is wrong."""
         try:
-            return msgspec.structs.astuple(self._decoder.decode(body))
+            arguments = self._decoder.decode(body)
+            return arguments if self._all_required else msgspec.structs.astuple(arguments)
         except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
             raise CallError(
                 Code.INVALID, f"{self.signature()}: the arguments do not fit: {error}", operation=self.name
@@ -249,6 +253,13 @@ def _mark_of(cls: type, name: str) -> _Mark | None:
 def is_array(body: bytes) -> bool:
     """Whether a msgpack value is an array, as arguments by place are; not whether it is a whole one."""
     return body[:1] in _ARRAYS
+
+
+def _arguments_type(name: str, fields: list[_Field]) -> Any:
+    """What msgspec decodes arguments as: a tuple where none may be left out, which makes no class in every worker."""
+    if all(len(field) == 2 for field in fields):
+        return types.GenericAlias(tuple, tuple(field[1] for field in fields))
+    return msgspec.defstruct(f"{name}_arguments", fields, array_like=True, forbid_unknown_fields=True, frozen=True)
 
 
 def _encoded_default(value: object) -> bytes:

@@ -24,8 +24,13 @@ class FairThreads:
     def __init__(self, loop: asyncio.AbstractEventLoop, executor: Executor) -> None:
         self._loop = loop
         self._executor = executor
+        self._under_way = 0
         self._turns: dict[str, asyncio.Semaphore] = {}
         """By actor: as many as the manifests name."""
+
+    def at_work(self) -> bool:
+        """Whether any of them computes."""
+        return self._under_way > 0
 
     async def run(self, function: Callable[..., Any], *args: object) -> Any:
         """The function's result, computed on a thread."""
@@ -39,12 +44,17 @@ class FairThreads:
         except BaseException:
             turns.release()
             raise
+        self._under_way += 1
         # When the thread is done with it, not when somebody stopped waiting: a deadline frees no thread.
         work.add_done_callback(lambda ended: self._ended(turns, ended))
         return await asyncio.wrap_future(work, loop=self._loop)
 
     def _ended(self, turns: asyncio.Semaphore, _work: Future[Any]) -> None:
         try:
-            self._loop.call_soon_threadsafe(turns.release)
+            self._loop.call_soon_threadsafe(self._release, turns)
         except RuntimeError:
             pass  # the loop is closed: nobody waits any more
+
+    def _release(self, turns: asyncio.Semaphore) -> None:
+        self._under_way -= 1
+        turns.release()

@@ -66,6 +66,7 @@ class Host:
         self.threads = FairThreads(loop, self.executor)
         self.measurement = Measurement(nsm, self.threads, approvers.deployment)
         self.router = Router(loop, self.defect)
+        self.router.busy.others = self.threads.at_work
         self.zygote = Zygote(loop, self._sandbox_found)
         self.parent_link = HostParentLink()
         self.settings = SettingsStore()

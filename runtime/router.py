@@ -17,6 +17,7 @@ from tea.protocol.errors import CallError, Code
 from tea.protocol.frame import Frame, Kind
 from tea.protocol.sticky import NO_KEY
 
+from .busy_loop import BusyLoop
 from .cancellation import Cancellation
 from .cork import Cork
 from .in_flight import KEPT_BODY, Figures, HostOrigin, Origin, Pending
@@ -61,6 +62,7 @@ class Router:
 
     def __post_init__(self) -> None:
         self.cork = Cork()
+        self.busy = BusyLoop(self.loop)
         self.parking = Parking(self)
         self.cancellation = Cancellation(self)
         self.provider_calls = ProviderCalls(self, self.on_defect)
@@ -78,6 +80,7 @@ class Router:
 
     def hears(self, port: WorkerPort) -> None:
         """A worker was read."""
+        self.busy.heard()
         if port is not self._hears:
             self._hears = port
             self.heard += 1

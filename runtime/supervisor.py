@@ -294,7 +294,8 @@ class ActorSupervisor:
         try:
             await self._router.loop.connect_accepted_socket(lambda: port, connection)
             told = tuple(lane.describe(plan.name, plan.links) for lane in lanes)
-            welcome = msgspec.structs.replace(plan.welcome(number), lanes=told, prompt=port.prompt)
+            looks = self._router.busy.on and not plan.cpu_seconds
+            welcome = msgspec.structs.replace(plan.welcome(number), lanes=told, looks=looks, prompt=port.prompt)
             port.welcome(welcome, plan.bundle)
             await asyncio.wait_for(asyncio.shield(port.ready), READY_SECONDS)
             if self._stopping:

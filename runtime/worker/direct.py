@@ -9,7 +9,6 @@ from __future__ import annotations
 import collections
 import contextlib
 import functools
-import math
 import select
 import socket
 import time
@@ -147,7 +146,7 @@ class DirectLoop(WorkerLoop):
                 if at < until:
                     raise nobody_waits()
                 raise CallError(Code.DEADLINE, f"{lane.name} did not answer in time")
-            for descriptor, _events in lane.poll.poll(math.ceil(left * 1000)):
+            for descriptor, _events in self._for_answers.wait(lane.poll, left):
                 if descriptor == 0:
                     self._read()  # perhaps nobody waits for the call in hand any more
                 else:
@@ -231,7 +230,7 @@ class DirectLoop(WorkerLoop):
 
     def _look(self, timeout: float | None) -> bool:
         """Read what there is, of the host and of each lane; wait at most `timeout` seconds. Whether there was any."""
-        ready = self._poll.poll(None if timeout is None else math.ceil(max(0.0, timeout) * 1000))
+        ready = self._for_calls.wait(self._poll, timeout)
         for descriptor, events in ready:
             if descriptor == 0:
                 self._read()

@@ -27,6 +27,7 @@ from tea.sdk.system import LoadError, System
 from tea.trust.bundle import recheck_bundle
 from tea.trust.keys import PublicKey
 
+from .busy_poll import BusyPoll
 from .keyed import Keyed, caller_of
 from .output import Printed, install_logging, open_logging
 from .sender import QUICK_SECONDS, Sender
@@ -61,6 +62,10 @@ class WorkerLoop:
         self._out = Sender(connection)
         self._seal = seal
         self._system = system
+        self._ready = select.poll()
+        self._ready.register(connection, select.POLLIN)
+        self._for_calls = BusyPoll()
+        self._for_answers = BusyPoll()
         self._decoder = FrameDecoder()
         self._inbox: collections.deque[Frame] = collections.deque()
         self._answers: dict[int, Frame] = {}
@@ -130,6 +135,8 @@ class WorkerLoop:
     def _finish(self, correlation: int) -> bytes:
         self._flush()
         if not self._answers and not self._decoder.buffered:
+            if self._for_answers.on:
+                self._for_answers.wait(self._ready)
             data = self._socket.recv(_READ)
             if len(data) >= HEADER_SIZE:
                 # By far the most frequent: the one answer that is waited for, and nothing else. No Frame is made.
@@ -144,6 +151,8 @@ class WorkerLoop:
                 if answer.kind is Kind.REPLY:
                     return answer.body
                 raise CallError.decode(answer.body)
+            if self._for_answers.on:
+                self._for_answers.wait(self._ready)
             self._read()
 
     def tell(self, link: int, operation: int, body: bytes) -> None:
@@ -225,6 +234,7 @@ class WorkerLoop:
 
         try:
             self._window, self._unit = welcome.in_flight, unit_of(welcome.in_flight)
+            self._for_calls.on = self._for_answers.on = welcome.looks
             self._may_hold = not welcome.prompt and not welcome.lanes
             caller = self._caller = caller_of(self, welcome.links)
             binding.bind(welcome.identity, welcome.links, caller)
@@ -337,7 +347,7 @@ class WorkerLoop:
         self._out.flush()
         while not self._inbox:
             timeout = system.next_wakeup()
-            if timeout is not None and not select.select([self._socket], [], [], max(0.0, timeout))[0]:
+            if (self._for_calls.on or timeout is not None) and not self._for_calls.wait(self._ready, timeout):
                 return None
             self._read()
         if len(self._inbox) > 1:

@@ -73,6 +73,7 @@ def _script() -> bytes:
         len(bundle),
         key.public.text,
         traceback_to_log=False,
+        looks=True,
     )
     call = encode_context("parent") + msgspec.msgpack.encode([b"x"])
     frames = [

@@ -71,6 +71,8 @@ class Welcome(msgspec.Struct, frozen=True, array_like=True):
     in_flight: int = WINDOW
     """Units of its windows: of calls that have no answer, and on each link of messages that were not credited."""
     lanes: tuple[LaneEnd, ...] = ()
+    looks: bool = False
+    """Whether it may look before it sleeps (`busy_poll.py`): there are cores enough, and no limit counts it."""
     prompt: bool = False
     """Whether each answer is sent before the next call is begun: what it ends with in hand is then known."""
 

@@ -390,11 +390,14 @@ async def test_a_call_that_nobody_waits_for_any_more_waits_for_no_direct_answer(
 
 
 async def test_calls_begun_together_go_by_the_lane(enclave: Enclave) -> None:
-    await start(enclave)
+    await start(enclave, "front", "other")
     assert await enclave.call("front", "at_once", name="echo", arguments=["x"], count=60) == ["x"] * 60
     assert await enclave.call("front", "at_once", name="echo", arguments=["x"], count=2) == ["x"] * 2
     assert routed(enclave) == 0
+    holding = asyncio.ensure_future(enclave.call("other", "through", name="hold", arguments=[0.5]))
+    await enclave.logged("holding")  # so that nothing is answered while they are begun
     assert await enclave.call("front", "at_once", name="echo", arguments=["x"], count=300) == ["x"] * 300
+    assert await holding == "held"
     assert routed(enclave) > 0  # what does not fit the lane
 
 
