@@ -122,9 +122,9 @@ async def calls(rounds: int, repeats: int) -> dict[str, float]:
             routed.append((await made.call("caller", "sequence", rounds))[0] * 1e6)
             cpu.append((cpu_seconds(pids) - before) / rounds * 1e6)
             provider.append((await made.call("caller", "provider", rounds))[0] * 1e6)
-            pipelined.append(await made.call("caller", "pipelined", rounds * 5, 64))
+            pipelined.append(await made.call("caller", "pipelined", rounds * 40, 64))
             direct.append((await made.call("near", "sequence", rounds))[0] * 1e6)
-            direct_pipelined.append(await made.call("near", "pipelined", rounds * 5, 64))
+            direct_pipelined.append(await made.call("near", "pipelined", rounds * 40, 64))
         if made.host.router.figures_of("beside").calls:
             raise RuntimeError("a direct link was not used: its figures would be the host's")
         return {

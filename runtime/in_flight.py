@@ -10,6 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Protocol
 
+import msgspec
+
 from tea.protocol.errors import CallError, Code
 from tea.protocol.frame import Kind
 
@@ -44,8 +46,7 @@ class Origin(Protocol):
         ...
 
 
-@dataclass(slots=True, eq=False)
-class Pending:
+class Pending(msgspec.Struct, eq=False):
     """One delivered call or tell, until its callee answers (a call) or credits it (a tell)."""
 
     number: int

@@ -25,43 +25,40 @@ class PoisonBook:
     """The suspects of one actor, over all its replicas and restarts."""
 
     def __init__(self) -> None:
-        self._suspects: collections.OrderedDict[bytes, int] = collections.OrderedDict()
+        self.suspects: collections.OrderedDict[bytes, int] = collections.OrderedDict()
+        """Crashes by fingerprint. While there are any, `answered` is to be told."""
         self._shapes: set[tuple[str, int]] = set()
         """Operation and size of the suspects: what else is answered costs no digest."""
-        self._set_aside: collections.OrderedDict[bytes, int] = collections.OrderedDict()
+        self.set_aside: collections.OrderedDict[bytes, int] = collections.OrderedDict()
+        """Likewise. While there are any, `refuses` is to be asked."""
 
     def __len__(self) -> int:
         """How many messages are set aside."""
-        return len(self._set_aside)
+        return len(self.set_aside)
 
     def ended_with(self, operation: str, body: bytes) -> bytes | None:
         """A worker ended with this message in hand: its fingerprint when that sets it aside, else None."""
         key = fingerprint(operation, body)
-        crashes = self._suspects.pop(key, 0) + 1
+        crashes = self.suspects.pop(key, 0) + 1
         if crashes < CRASHES:
-            self._suspects[key] = crashes
+            self.suspects[key] = crashes
             self._shapes.add((operation, len(body)))
-            _trim(self._suspects)
+            _trim(self.suspects)
             return None
-        self._set_aside[key] = crashes
-        _trim(self._set_aside)
+        self.set_aside[key] = crashes
+        _trim(self.set_aside)
         return key
-
-    @property
-    def suspects(self) -> bool:
-        """Whether any message is under suspicion: then `answered` is to be told."""
-        return bool(self._suspects)
 
     def answered(self, operation: str, body: bytes) -> None:
         """It was answered: what ended the worker before was something else, so it starts anew."""
         if (operation, len(body)) in self._shapes:
-            self._suspects.pop(fingerprint(operation, body), None)
-            if not self._suspects:
+            self.suspects.pop(fingerprint(operation, body), None)
+            if not self.suspects:
                 self._shapes.clear()
 
     def refuses(self, operation: str, body: bytes) -> bool:
         """Whether this message is set aside. Costs nothing while none is."""
-        return bool(self._set_aside) and fingerprint(operation, body) in self._set_aside
+        return bool(self.set_aside) and fingerprint(operation, body) in self.set_aside
 
 
 def _trim(book: collections.OrderedDict[bytes, int]) -> None:

@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
+import msgspec
+
 from tea.protocol.context import encode_context
 from tea.protocol.errors import CallError, Code
 from tea.protocol.frame import Frame, Kind
@@ -33,6 +35,23 @@ if TYPE_CHECKING:
 NOT_READY: Final = "the host is not ready: ask its status for the phase"
 _CALL: Final = Kind.CALL
 _REPLY: Final = Kind.REPLY
+
+
+class Route(msgspec.Struct, frozen=True, eq=False):
+    """Where a worker's last call went: a call like it, in the same read and with nothing in between, goes there too.
+
+    Within one read nothing changes that `granted` and `deliver` look at but the places that are left: so those are
+    what is asked for again. Whoever handles anything else of that worker in between forgets it (`WorkerPort.route`).
+    """
+
+    link: int
+    operation: int
+    cause: int
+    chain: tuple[str, ...]
+    target: WorkerPort
+    name: str
+    number: int
+    """Of the operation, as the target numbers its own."""
 
 
 @dataclass
@@ -99,7 +118,7 @@ class Router:
 
     def call_from(self, port: WorkerPort, frame: Frame) -> None:
         """One CALL from a worker."""
-        correlation = frame.correlation
+        _, _, operation, link, correlation, cause, deadline, body = frame
         outgoing = port.outgoing
         if correlation == 0 or correlation in outgoing:
             port.violation(f"correlation {correlation} is in use or 0")
@@ -107,6 +126,23 @@ class Router:
         self.figures.calls += 1
         port.calls_at_once += 1
         limit = port.in_flight_limit
+        route = port.route
+        if (
+            route is not None
+            and route.link == link
+            and route.operation == operation
+            and route.cause == cause
+            and len(outgoing) < limit
+            and port.calls_at_once <= 2 * limit
+            and len(route.target.delivered) < route.target.mailbox
+            and len(body) <= KEPT_BODY
+        ):
+            self.give(
+                route.target, route.number, _CALL, port, correlation, route.name, body, port.name, route.chain,
+                deadline, cause,
+            )  # fmt: skip
+            return
+        port.route = None
         try:
             # What came in one piece was sent before any of it was answered, however fast a provider answers.
             if len(outgoing) >= limit or port.calls_at_once > 2 * limit:
@@ -139,10 +175,15 @@ class Router:
         key = NO_KEY
         if grant.sticky:
             key, body = split_key(body)
-        self.deliver(
-            kind, port, correlation, target, grant.operations[number], body, name, chain, deadline, cause, None, key,
-            port, link,
-        )  # fmt: skip
+        operation = grant.operations[number]
+        delivered = self.deliver(
+            kind, port, correlation, target, operation, body, name, chain, deadline, cause, None, key, port, link
+        )
+        if delivered and self.cork.on and not grant.sticky:  # more may follow in this read
+            group = self.groups[target]
+            if len(group.ports) == 1 and not group.poison.set_aside:
+                (callee,) = group.ports
+                port.route = Route(link, number, cause, chain, callee, operation, callee.operation_numbers[operation])
 
     def _tell_from(self, port: WorkerPort, frame: Frame) -> None:
         self.figures.tells += 1

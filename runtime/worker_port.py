@@ -25,7 +25,7 @@ from .loop_time import LoopTime
 from .poison import CRASHES
 from .refusals import DEBT_LIMIT, DROPPED_FRAME, HOLD_SECONDS, REFUSED_FRAME, REST_TURNS, Debt
 from .replicas import ReplicaGroup
-from .router import Router
+from .router import Route, Router
 from .worker.window import is_due, unit_of
 from .worker.wire import CHUNK, CONTROL_LINK, MAX_LOG_LINE, LogLine, Ready, Welcome
 
@@ -38,6 +38,8 @@ UNREAD_LIMIT: Final = 64 << 20
 """Bytes that may wait for a worker that goes on calling and reads no answer: the host's memory is not its."""
 LOG_LINES_PER_SECOND: Final = 200
 _TOO_MANY_LINES: Final = f"more than {LOG_LINES_PER_SECOND} printed lines a second"
+_CALL: Final = Kind.CALL
+_REPLY: Final = Kind.REPLY
 _CONTEXT: Final = int(Flag.CONTEXT)
 
 Note = Callable[["WorkerPort", str, str], None]
@@ -124,6 +126,8 @@ class WorkerPort(asyncio.Protocol):
         self._debt = Debt()
         self.loop_time = LoopTime(self._debt, router.loop.call_later, lambda: router.heard)
         """What its calls to providers take of the host's loop."""
+        self.route: Route | None = None
+        """Where its call before this one went, within one read and with nothing else in between."""
         self.calls_at_once = 0
         """Calls in what was read last. An actor within its limit has at most that many, and as many whose answers were
         under way when it sent them."""
@@ -164,18 +168,21 @@ class WorkerPort(asyncio.Protocol):
 
     def _take(self, frames: Iterator[Frame]) -> None:
         router, debt = self._router, self._debt
+        self.route = None
         for frame in frames:
             if self.violated is not None:
                 return
             if debt.units >= DEBT_LIMIT:
                 self._hold([frame, *frames])
                 return
-            kind = frame.kind
-            if frame.flags:
-                self.violation("it set flags, which are the router's")
-            elif kind is Kind.CALL:
+            kind, flags = frame[0], frame[1]
+            if kind is _CALL and not flags:
                 router.call_from(self, frame)
-            elif kind is Kind.REPLY:
+                continue
+            self.route = None  # it may change what the calls before it were let through by
+            if flags:
+                self.violation("it set flags, which are the router's")
+            elif kind is _REPLY:
                 router.answer_from(self, frame)
             elif kind is Kind.CREDIT or frame.link:
                 router.frame_from(self, frame)
@@ -338,7 +345,8 @@ class WorkerPort(asyncio.Protocol):
         if number is None:
             has = ", ".join(self.operation_numbers) or "none"
             raise CallError(Code.NOT_FOUND, f"{self.name} has no operation {operation}: it has {has}")
-        if self.group.poison.refuses(operation, body):
+        poison = self.group.poison
+        if poison.set_aside and poison.refuses(operation, body):
             raise CallError(
                 Code.INVALID,
                 f"this very message ended {self.name} {CRASHES} times and is set aside: mend {self.name}.{operation}, "

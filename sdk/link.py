@@ -36,18 +36,19 @@ def _decoder(described: str) -> msgspec.msgpack.Decoder[Any]:
 class Pending:
     """The answer to a call that was begun with `link.later`; `result()` waits for it."""
 
-    __slots__ = ("_decode", "_finish", "_value")
+    __slots__ = ("_finish", "_signature", "_stub", "_value")
 
-    def __init__(self, finish: Callable[[], bytes], decode: Callable[[bytes], Any]) -> None:
+    def __init__(self, finish: Callable[[], bytes], stub: Stub, signature: Signature) -> None:
         self._finish: Callable[[], bytes] | None = finish
-        self._decode = decode
+        self._stub = stub
+        self._signature = signature
         self._value: Any = None
 
     def result(self) -> Any:
         """The typed result; the same at every later call. Raises `CallError` as the call itself would."""
         finish, self._finish = self._finish, None
         if finish is not None:
-            self._value = self._decode(finish())
+            self._value = self._stub.decode(self._signature, finish())
         return self._value
 
 
@@ -82,6 +83,7 @@ class Stub:
         self._signatures = signatures
         self._number = number
         self._caller = caller
+        self._begin = getattr(caller, "begin", None)
         self._timeout = timeout
         self._oneway = oneway
         self._decoder = None if result is None else msgspec.msgpack.Decoder(result)
@@ -102,20 +104,20 @@ class Stub:
         if self._oneway:
             self._caller.tell(self._link.number, self._number, body)
             return None
-        return self._decode(signature, self._caller.call(self._link.number, self._number, body, self._timeout))
+        return self.decode(signature, self._caller.call(self._link.number, self._number, body, self._timeout))
 
-    def begin(self, args: tuple[object, ...], kwargs: dict[str, object]) -> Pending:
+    def begin(self, *args: object, **kwargs: object) -> Pending:
         """Send the call without waiting for its answer. A caller that cannot (a test's) answers at once."""
         signature = self._signatures[self._number]
         body = self._encode(signature, args, kwargs)
-        decode = functools.partial(self._decode, signature)
-        begin = getattr(self._caller, "begin", None)
+        begin = self._begin
         if begin is None:
             answer = self._caller.call(self._link.number, self._number, body, self._timeout)
-            return Pending(lambda: answer, decode)
-        return Pending(begin(self._link.number, self._number, body, self._timeout), decode)
+            return Pending(lambda: answer, self, signature)
+        return Pending(begin(self._link.number, self._number, body, self._timeout), self, signature)
 
-    def _decode(self, signature: Signature, answer: bytes) -> Any:
+    def decode(self, signature: Signature, answer: bytes) -> Any:
+        """An answer, typed. Raises `CallError(INTERNAL)` when it is something else."""
         decoder = self._decoder or signature.decoder
         if decoder is None:
             decoder = signature.decoder = _decoder(signature.description.result)
@@ -239,12 +241,7 @@ class Later:
     def __getattr__(self, name: str) -> Callable[..., Pending]:
         if name.startswith("_"):
             raise AttributeError(name)
-        stub = self._link.stub(name)
-
-        def begin(*args: object, **kwargs: object) -> Pending:
-            return stub.begin(args, kwargs)
-
-        return begin
+        return self._link.stub(name).begin
 
 
 class Tell:

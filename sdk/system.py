@@ -66,6 +66,8 @@ class System:
         self._base: Any = self._system._systemBase
         self._guard = self._authority()
         self._entry: thespian.actors.ActorAddress | None = None
+        self._entry_name = ""
+        """Its address, as Thespian's registry has it."""
         self._instance: Actor | None = None
 
     @classmethod
@@ -118,7 +120,8 @@ class System:
         named = actor_class if isinstance(actor_class, str) else actor_class.__qualname__
         try:
             self._entry = self._system.createActor(actor_class, sourceHash=label)
-            instance = self._base.actorRegistry[self._entry.actorAddressString].instance
+            self._entry_name = self._entry.actorAddressString
+            instance = self._base.actorRegistry[self._entry_name].instance
             if not isinstance(instance, thespian.actors.Actor):
                 raise TypeError("it is no subclass of tea.sdk.Actor or thespian.actors.Actor")
             if not isinstance(instance, Actor):
@@ -157,9 +160,7 @@ class System:
     @property
     def alive(self) -> bool:
         """False once the entry actor exited, by `stop` or by an ActorExitRequest of its own."""
-        if self._entry is None:
-            return False
-        reference = self._base.actorRegistry.get(self._entry.actorAddressString)
+        reference = self._base.actorRegistry.get(self._entry_name)
         return reference is not None and reference.instance is not None
 
     def start(self) -> None:

@@ -18,7 +18,7 @@ from typing import Final
 
 import msgspec
 
-from tea.protocol.context import split_context
+from tea.protocol.context import Context, split_context
 from tea.protocol.errors import CallError, Code
 from tea.protocol.frame import HEADER, HEADER_SIZE, Frame, FrameDecoder, FrameError, Kind, encode_frame
 from tea.protocol.operations import Operation, OperationDescription
@@ -40,8 +40,10 @@ _READ: Final = 32 * 1024
 """Bytes asked for at once: a larger buffer is mapped and unmapped by the C library at every read."""
 _STALE: Final = 0.002
 """Seconds after which the socket is looked at before queued mail is begun: somebody may have stopped waiting for it."""
-_CALL: Final = int(Kind.CALL)
-_REPLY: Final = int(Kind.REPLY)
+_DEFAULT_DEADLINE: Final = int(CALL_SECONDS * 1000)
+_CALL: Final = Kind.CALL
+_REPLY: Final = Kind.REPLY
+_ERROR: Final = Kind.ERROR
 
 
 class ActorExited(Exception):
@@ -70,6 +72,9 @@ class WorkerLoop:
         self._inbox: collections.deque[Frame] = collections.deque()
         self._answers: dict[int, Frame] = {}
         self._next_call = 0
+        self._context = Context("")
+        self._context_bytes = b""
+        """Of the last call, as they came: the next one has the same more often than not."""
         self._cause = 0
         self._deadline_at: float | None = None
         """When the call in hand has no more time, on the monotonic clock; None: it has no deadline."""
@@ -95,7 +100,7 @@ class WorkerLoop:
 
     def call(self, link: int, operation: int, body: bytes, timeout: float | None) -> bytes:
         """Call through a numbered link and wait. Raises `CallError`; the host answers at the deadline at the latest."""
-        return self._finish(self._begin(link, operation, body, timeout))
+        return self._await(self._begin(link, operation, body, timeout))
 
     def begin(self, link: int, operation: int, body: bytes, timeout: float | None) -> Callable[[], bytes]:
         """Send a call; the result waits for its answer. The link's window bounds how many may be under way."""
@@ -103,26 +108,37 @@ class WorkerLoop:
 
     def _begin(self, link: int, operation: int, body: bytes, timeout: float | None) -> int:
         correlation = self._next_call = self._next_call % 0xFFFFFFFF + 1
+        size = len(body)
+        cost = 1 + size // self._unit
+        full = self._under_way + cost > self._window
+        if full or timeout is not None or self._deadline_at is not None:
+            deadline = self._deadline(timeout, cost)
+        else:
+            deadline = _DEFAULT_DEADLINE
+        self._under_way += cost
+        if cost > 1:
+            self._costs[correlation] = cost
+        # The path that has to be short: no Frame is made. The link has checked the size of the arguments.
+        data = HEADER.pack(size, _CALL, 0, operation, link, correlation, self._cause, deadline) + body
+        if self._out.gathers:
+            self._out.hold(data)
+        else:
+            self._out.send(data)
+        return correlation
+
+    def _deadline(self, timeout: float | None, cost: int) -> int:
+        """The milliseconds that a call has, once there is room for it in the window."""
         seconds = CALL_SECONDS if timeout is None else timeout
         if self._deadline_at is not None:
             # Nobody waits for this answer longer than the caller of the call in hand does.
             seconds = min(seconds, self._deadline_at - time.monotonic())
             if seconds <= 0:
                 raise nobody_waits()
-        cost = 1 + len(body) // self._unit
         if self._under_way + cost > self._window:
             seconds = self._wait(lambda: is_over(self._under_way, cost, self._window), seconds)
             if seconds <= 0:
                 raise CallError(Code.DEADLINE, f"{self._under_way} calls are under way, and none was answered in time")
-        self._under_way += cost
-        if cost > 1:
-            self._costs[correlation] = cost
-        deadline = int(seconds * 1000)
-        if not 0 < deadline <= 0xFFFFFFFF:
-            deadline = 1 if deadline <= 0 else 0xFFFFFFFF
-        # The path that has to be short: no Frame is made. The link has checked the size of the arguments.
-        self._out.put(HEADER.pack(len(body), _CALL, 0, operation, link, correlation, self._cause, deadline) + body)
-        return correlation
+        return min(max(1, int(seconds * 1000)), 0xFFFFFFFF)
 
     def together(self) -> contextlib.AbstractContextManager[None]:
         """See `tea.sdk.together`."""
@@ -133,6 +149,14 @@ class WorkerLoop:
         self._out.flush()
 
     def _finish(self, correlation: int) -> bytes:
+        answer = self._answers.pop(correlation, None)
+        if answer is None:
+            return self._await(correlation)
+        if answer.kind is _REPLY:
+            return answer.body
+        raise CallError.decode(answer.body)
+
+    def _await(self, correlation: int) -> bytes:
         self._flush()
         if not self._answers and not self._decoder.buffered:
             if self._for_answers.on:
@@ -148,7 +172,7 @@ class WorkerLoop:
         while True:
             answer = self._answers.pop(correlation, None)
             if answer is not None:
-                if answer.kind is Kind.REPLY:
+                if answer.kind is _REPLY:
                     return answer.body
                 raise CallError.decode(answer.body)
             if self._for_answers.on:
@@ -261,40 +285,49 @@ class WorkerLoop:
         return system
 
     def _serve(self, system: System, welcome: Welcome) -> None:
+        inbox, now = self._inbox, time.monotonic
         while True:
-            frame = self._next_or_wakeup(system)
+            if inbox and now() - self._read_at <= _STALE:
+                frame: Frame | None = inbox.popleft()
+            else:
+                frame = self._next_or_wakeup(system)
             if frame is None:
                 self._cause = 0
                 system.pump()
                 if not system.alive:
                     return
-            elif frame.kind is Kind.CALL or frame.kind is Kind.TELL:
+            elif frame.kind is _CALL or frame.kind is Kind.TELL:
                 self._handle(system, frame, welcome)
             elif frame.kind is Kind.BYE:
                 return
 
     def _handle(self, system: System, frame: Frame, welcome: Welcome) -> None:
         kind, _, number, _, correlation, _, milliseconds, body = frame
-        context, arguments = split_context(body)
-        deadline = None
+        known = self._context_bytes
+        if known and body.startswith(known):
+            arguments = body[len(known) :]
+        else:
+            self._context, arguments = split_context(body)
+            self._context_bytes = body[: len(body) - len(arguments)]
+        caller, chain = self._context
+        began, deadline = time.monotonic(), None
         if milliseconds:
             deadline = milliseconds / 1000
-            self._deadline_at = time.monotonic() + deadline
+            self._deadline_at = began + deadline
         self._cause = correlation
-        others_wait = self._may_hold and (bool(self._inbox) or self._out.holds)
-        if others_wait:
-            if number in self._slow:
-                self._out.flush()
-            began = time.monotonic()
+        inbox, out = self._inbox, self._out
+        others_wait = self._may_hold and bool(inbox or out.held)
+        if others_wait and number in self._slow:
+            out.flush()
         error: CallError | None = None
         try:
             if number >= len(self._operations):
                 raise CallError(Code.NOT_FOUND, f"{welcome.identity.name} has no operation {number}")
             # At most MAX_BODY bytes: `perform` refuses larger results.
-            result = binding.perform(system.instance, self._operations[number], arguments, *context, deadline)
+            result = binding.perform(system.instance, self._operations[number], arguments, caller, chain, deadline)
         except CallError as refusal:
             error = refusal
-        if kind is Kind.CALL:
+        if kind is _CALL:
             if error is None:
                 data = HEADER.pack(len(result), _REPLY, 0, 0, 0, correlation, 0, 0) + result
             else:
@@ -304,10 +337,10 @@ class WorkerLoop:
                 self.log("warning", f"a message to {self._operation_name(number)} failed: {error}")
             # A message is done with: the host may count its place in the mailbox as free.
             data = _encoded(Frame(Kind.CREDIT, correlation=correlation))
-        if others_wait and self._was_quick(number, began) and self._inbox and system.idle:
-            self._out.hold(data)
+        if others_wait and self._was_quick(number, began) and inbox and system.idle:
+            out.hold(data)
         else:
-            self._out.send(data)
+            out.send(data)
         # It is answered: what its own mail sets off from here on is of the actor's own accord.
         self._cause, self._deadline_at = 0, None
         system.pump()
@@ -360,13 +393,14 @@ class WorkerLoop:
     def _received(self, data: bytes) -> None:
         if not data:
             raise _HostGone
+        answers, inbox, costs = self._answers, self._inbox, self._costs
         for frame in self._decoder.feed(data):
-            kind = frame.kind
-            if kind is Kind.REPLY or (kind is Kind.ERROR and frame.correlation):
-                self._answers[frame.correlation] = frame
-                self._under_way -= self._costs.pop(frame.correlation, 1) if self._costs else 1
-            elif kind is Kind.CALL:
-                self._inbox.append(frame)
+            kind, correlation = frame[0], frame[4]
+            if kind is _CALL:
+                inbox.append(frame)
+            elif kind is _REPLY or (kind is _ERROR and correlation):
+                answers[correlation] = frame
+                self._under_way -= costs.pop(correlation, 1) if costs else 1
             elif kind is Kind.PING:
                 self._send(Frame(Kind.PING, correlation=frame.correlation))
             elif kind is Kind.CREDIT:

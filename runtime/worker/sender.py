@@ -20,59 +20,51 @@ QUICK_SECONDS: Final = 0.0005
 class Sender:
     """The writing end of the worker's socket. What is written keeps its order."""
 
-    __slots__ = ("_gathering", "_held", "_size", "_socket")
+    __slots__ = ("_size", "_socket", "gathers", "held")
 
     def __init__(self, connection: socket.socket) -> None:
         self._socket = connection
-        self._held: list[bytes] = []
         self._size = 0
-        self._gathering = False
-
-    @property
-    def gathers(self) -> bool:
+        self.held: list[bytes] = []
+        """What is held back."""
+        self.gathers = False
         """Whether a `gathering` is going on."""
-        return self._gathering
-
-    @property
-    def holds(self) -> bool:
-        """Whether anything is held back."""
-        return bool(self._held)
 
     def send(self, data: bytes) -> None:
         """Write it now, behind what was held back."""
-        if self._held:
-            self._held.append(data)
+        if self.held:
+            self.held.append(data)
             self.flush()
         else:
             self._socket.sendall(data)
 
     def hold(self, data: bytes) -> None:
         """Write it with what follows, at the next `send` or `flush`."""
-        self._held.append(data)
+        self.held.append(data)
         self._size += len(data)
         if self._size >= HELD_BYTES:
             self.flush()
 
     def put(self, data: bytes) -> None:
         """`hold` within a `gathering`, `send` otherwise."""
-        if self._gathering:
+        if self.gathers:
             self.hold(data)
         else:
             self.send(data)
 
     def flush(self) -> None:
         """Write what is held back."""
-        if self._held:
-            held, self._held, self._size = self._held, [], 0
+        if self.held:
+            held, self.held, self._size = self.held, [], 0
             self._socket.sendall(b"".join(held))
 
     @contextlib.contextmanager
     def gathering(self) -> Iterator[None]:
         """What is `put` within goes out in one piece at its end, or when the worker waits for something."""
-        before, self._gathering = self._gathering, True
+        before, self.gathers = self.gathers, True
         try:
             yield
         finally:
-            self._gathering = before
+            self.gathers = before
             if not before:
                 self.flush()

@@ -114,6 +114,20 @@ async def test_the_router_stamps_caller_and_chain(enclave: Enclave) -> None:
     assert await enclave.call("front", "through_deputy") == ["deputy", ["front", "parent"]]
 
 
+async def test_calls_that_wait_side_by_side_keep_their_callers(enclave: Enclave) -> None:
+    build(enclave)
+    await enclave.push(enclave.manifest(links=links()))
+    slow = asyncio.create_task(enclave.call("vault", "slow", seconds=0.3))
+    asked = [
+        asyncio.create_task(enclave.call(*call))
+        for _ in range(5)
+        for call in (("vault", "who"), ("vault", "who"), ("deputy", "ask"), ("front", "through_deputy"))
+    ]
+    one_round = [["parent", []], ["parent", []], ["deputy", ["parent"]], ["deputy", ["front", "parent"]]]
+    assert await asyncio.gather(*asked) == one_round * 5
+    await slow
+
+
 async def test_a_link_may_demand_who_stands_behind_the_call(enclave: Enclave) -> None:
     build(enclave)
     await enclave.push(enclave.manifest(links=links(", behind: [front]")))

@@ -104,12 +104,12 @@ def test_what_is_held_back_goes_out_in_order_with_what_is_sent(ends: tuple[Sende
     sender, other = ends
     sender.hold(b"a")
     sender.hold(b"b")
-    assert sender.holds
+    assert sender.held
     with pytest.raises(BlockingIOError):
         other.recv(10)
     sender.send(b"c")
     assert other.recv(10) == b"abc"
-    assert not sender.holds
+    assert not sender.held
     sender.flush()
     with pytest.raises(BlockingIOError):
         other.recv(10)
@@ -118,9 +118,9 @@ def test_what_is_held_back_goes_out_in_order_with_what_is_sent(ends: tuple[Sende
 def test_no_more_is_held_back_than_its_limit(ends: tuple[Sender, socket.socket]) -> None:
     sender, other = ends
     sender.hold(bytes(HELD_BYTES - 1))
-    assert sender.holds
+    assert sender.held
     sender.hold(b"x")
-    assert not sender.holds
+    assert not sender.held
     assert len(other.recv(2 * HELD_BYTES)) == HELD_BYTES
 
 
