@@ -58,14 +58,21 @@ class BusyLoop:
                 self._loop.call_soon(self._turn)
         self._last = now
 
+    def make_room(self) -> None:
+        """Somebody keeps the host busy, and a core of its own as well: sleep as usual for a while.
+
+        A loop that turns while it has nothing to do would have the last core, and whoever the host waits for none.
+        """
+        self._not_before = self._clock() + APART_SECONDS
+
     def _turn(self) -> None:
         now = self._clock()
-        if now - self._last < MOST_SECONDS and not self.others():
+        if self._not_before < now < self._last + MOST_SECONDS and not self.others():
             self._yield()
             after = self._clock()
             if after - now <= CROWDED_SECONDS:
                 self._loop.call_soon(self._turn)
                 return
-            self._not_before = after + APART_SECONDS
+            self.make_room()
         self._turning = False
         self._short = 0

@@ -19,8 +19,12 @@ SECONDS_PER_BYTE: Final = 1e-9
 """Never counted either, for the bytes of arguments and result: a few times what it takes to copy them through."""
 SHARE: Final = 0.25
 """Of the loop, for what is counted of one worker's calls."""
+_OTHERS: Final = 1 / SHARE - 1
+"""What the others have of the loop, for each second that is counted."""
 TURN_SECONDS: Final = 40e-6
 """What may be counted at once; then the others have their turn: less than a call of theirs takes anyway."""
+AT_ONCE_SECONDS: Final = 15e-6
+"""For calls that came in one read, free ones included: then the others have their turn as well."""
 CHEAP_SECONDS: Final = 100e-6
 """Of one call. What goes beyond it is charged: whoever meets it notices, whatever its share."""
 CHARGED_AT_MOST: Final = 2e-3
@@ -86,6 +90,7 @@ class LoopTime:
         "_pauses",
         "_since",
         "_wall",
+        "at_once",
         "clock",
         "usual",
     )
@@ -113,6 +118,8 @@ class LoopTime:
         self._since = 0.0
         self.clock = wall
         """What a call is measured with now, at its begin and at its end."""
+        self.at_once = 0.0
+        """What its calls of this read took so far."""
         self.usual = 0.0
         """What the tasks of its calls took lately: those that are begun at once are counted before they run."""
 
@@ -122,11 +129,17 @@ class LoopTime:
         return self.clock is self._cpu
 
     def took(self, seconds: float, size: int) -> None:
-        """A call took so much of the loop, for `size` bytes of arguments and result.
+        """A call took so much of the loop, for `size` bytes of arguments and result; `at_once` has it already.
 
-        Need not be said of one that took no more than `FREE_SECONDS`.
+        Need not be said of one that took no more than `FREE_SECONDS` while `at_once` is within its bound.
         """
-        seconds -= size * SECONDS_PER_BYTE + self._pauses()
+        excused = size * SECONDS_PER_BYTE + self._pauses()
+        seconds -= excused
+        self.at_once -= excused
+        if self.at_once > AT_ONCE_SECONDS:
+            taken, self.at_once = self.at_once, 0.0
+            if not self._is_alone(self._wall()):
+                self._debt.rest(taken * _OTHERS, lapses=True)
         self._count(seconds)
         self._charge(seconds)
 
@@ -152,7 +165,7 @@ class LoopTime:
             if self._is_alone(now):
                 self._counted = 0.0
             else:
-                self._debt.rest()
+                self._debt.rest(seconds * _OTHERS)
 
     def _charge(self, seconds: float) -> None:
         dear = seconds - CHEAP_SECONDS

@@ -20,7 +20,7 @@ from tea.providers.base import Call
 
 from .fair_threads import CALLER
 from .links import Grant
-from .loop_time import FREE_SECONDS
+from .loop_time import AT_ONCE_SECONDS, FREE_SECONDS
 
 if TYPE_CHECKING:
     from .router import Router
@@ -89,8 +89,10 @@ class ProviderCalls:
             self.run(known, operation, f"{grant.target}.{operation.name}", seconds, running)
         finally:
             taken = clock() - began
-            if taken > FREE_SECONDS:
-                port.loop_time.took(taken, size)
+            account = port.loop_time
+            account.at_once += taken
+            if taken > FREE_SECONDS or account.at_once > AT_ONCE_SECONDS:
+                account.took(taken, size)
 
     def run(
         self, call: ProviderCall, operation: Operation, where: str, seconds: float | None, result: _Running

@@ -55,7 +55,10 @@ DEBT_LIMIT: Final = 1024
 """What a worker may cost in a second with frames that come to nothing: 64 refused ones, 1024 dropped ones, or 1 MiB."""
 HOLD_SECONDS: Final = 0.25
 REST_TURNS: Final = 4
-"""Turns of the loop in which a worker that rests is not read: whatever the others have to say is heard before it."""
+REST_AT_LEAST: Final = 60e-6
+REST_AT_MOST: Final = 1e-3
+"""Seconds. For so many turns of the loop, and for as long as the others' share takes, a worker that rests is not read:
+whatever they have to say is heard before it."""
 TOO_MANY: Final = "more refused frames than it may send in a second"
 TOO_LONG: Final = "more of the host's time than its share"
 
@@ -67,15 +70,19 @@ class Debt:
     host, and with it the neighbours, a bounded part of its time, and an actor within its limits never notices.
     """
 
-    __slots__ = ("_kept", "_since", "rests", "units", "why")
+    __slots__ = ("_kept", "_since", "lapses", "rests", "seconds", "units", "why")
 
     def __init__(self) -> None:
         self.units = 0
         self.why = TOO_MANY
         """What is said when it is held; nothing of a short rest, which whoever has much to do takes often."""
         self._since = 0.0
+        self.seconds = 0.0
+        """How long it rests."""
         self.rests = False
-        """Whether it is held for some turns of the loop, not for `HOLD_SECONDS`."""
+        """Whether it is held for a moment, not for `HOLD_SECONDS`."""
+        self.lapses = False
+        """Whether it need not rest after all, if it has nothing more to say."""
         self._kept = 0
 
     def add(self, units: int, now: float) -> None:
@@ -91,18 +98,23 @@ class Debt:
         else:
             self.units += units
 
-    def rest(self) -> None:
-        """The others have their turn, as its calls took the host's time; what else it owes it owes afterwards."""
+    def rest(self, seconds: float, *, lapses: bool = False) -> None:
+        """The others have their turn, as its calls took the host's time; what else it owes it owes afterwards.
+
+        `lapses`: if nothing more came in the same read, it need not rest.
+        """
+        self.lapses = lapses and (self.lapses or self.units < DEBT_LIMIT)
+        self.seconds = max(REST_AT_LEAST, min(seconds, REST_AT_MOST))
         if self.units < DEBT_LIMIT:
             self.units, self.why, self._kept, self.rests = DEBT_LIMIT, "", self.units, True
 
     def exhaust(self) -> None:
         """It is to be held for long, as its calls took the host's time."""
-        self.units, self.why, self._kept, self.rests = DEBT_LIMIT, TOO_LONG, 0, False
+        self.units, self.why, self._kept, self.rests, self.lapses = DEBT_LIMIT, TOO_LONG, 0, False, False
 
     def forgive(self) -> None:
         """It was held for it."""
-        self.units, self.why, self._kept, self.rests = self._kept, TOO_MANY, 0, False
+        self.units, self.why, self._kept, self.rests, self.lapses = self._kept, TOO_MANY, 0, False, False
 
 
 class Listener:

@@ -169,6 +169,7 @@ class WorkerPort(asyncio.Protocol):
     def _take(self, frames: Iterator[Frame]) -> None:
         router, debt = self._router, self._debt
         self.route = None
+        self.loop_time.at_once = 0.0
         for frame in frames:
             if self.violated is not None:
                 return
@@ -188,6 +189,8 @@ class WorkerPort(asyncio.Protocol):
                 router.frame_from(self, frame)
             else:
                 self._own_frame(frame)
+        if debt.lapses:
+            debt.forgive()
         if self._decoder.error is not None:
             self.violation(f"a malformed frame: {self._decoder.error}")
 
@@ -199,14 +202,15 @@ class WorkerPort(asyncio.Protocol):
         if not self._transport.is_closing():
             self._transport.pause_reading()
         if self._debt.rests:
-            self._let_others(REST_TURNS)
+            self._router.busy.make_room()
+            self._let_others(REST_TURNS, time.monotonic() + self._debt.seconds)
         else:
             self._router.loop.call_later(HOLD_SECONDS, self._resume)
 
-    def _let_others(self, turns: int) -> None:
-        """Go on after so many turns of the loop. A timer would do, but counts in milliseconds."""
-        if turns:
-            self._router.loop.call_soon(self._let_others, turns - 1)
+    def _let_others(self, turns: int, until: float) -> None:
+        """Go on after so many turns of the loop, and at that time. A timer would do, but counts in milliseconds."""
+        if turns > 0 or time.monotonic() < until:
+            self._router.loop.call_soon(self._let_others, turns - 1, until)
         else:
             self._resume()
 

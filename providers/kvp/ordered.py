@@ -85,6 +85,25 @@ class Ordered(Generic[T]):
         """The lowest value. Raises `IndexError` when there is none."""
         return self._blocks[0][0]
 
+    def held(self, values: list[T]) -> list[T]:
+        """Those of `values`, which ascend, that are in it."""
+        found: list[T] = []
+        blocks, highest = self._blocks, self._highest
+        start = 0
+        while start < len(values):
+            at = bisect_left(highest, values[start])
+            if at == len(blocks):
+                break
+            block = blocks[at]
+            end = bisect_right(values, highest[at], start)
+            if (end - start) * 8 < len(block):
+                found += [value for value in values[start:end] if block[bisect_left(block, value)] == value]
+            else:
+                there = frozenset(block)
+                found += [value for value in values[start:end] if value in there]
+            start = end
+        return found
+
     def above(self, start: T | None = None, *, inclusive: bool = False) -> Iterator[T]:
         """The values greater than `start` (from it on, when `inclusive`; all, when None), ascending."""
         at, place = 0, 0

@@ -7,7 +7,9 @@ A set whose last member goes is gone itself; a set that is not there is empty. R
 from __future__ import annotations
 
 import heapq
+import itertools
 from collections.abc import Iterable
+from typing import Final
 
 import msgspec
 
@@ -16,6 +18,9 @@ from tea.protocol.errors import CallError, Code
 from . import limits
 from .entries import Set
 from .store import Namespace
+
+_PART: Final = 256
+"""Members that are looked for at a time; divides `MAX_EXAMINED`."""
 
 
 class Members(msgspec.Struct, frozen=True):
@@ -89,16 +94,21 @@ def intersection(space: Namespace, keys: list[str], limit: int, after: bytes | N
     smallest, others = sets[0], sets[1:]
     hits: list[bytes] = []
     room = limits.PAGE_BYTES
+    examined = 0
     last: bytes | None = None
-    for examined, member in enumerate(smallest.above(after)):
-        if len(hits) == limit or examined == limits.MAX_EXAMINED:
+    remaining = smallest.above(after)
+    while part := list(itertools.islice(remaining, _PART)):
+        if examined == limits.MAX_EXAMINED:
             return Members(tuple(hits), last)
-        if all(member in other for other in others):
+        examined += _PART
+        last = part[-1]
+        for other in others:
+            part = other.held(part)
+        for member in part:
             room -= len(member) + 8
-            if room < 0 and hits:
-                return Members(tuple(hits), last)
+            if hits and (len(hits) == limit or room < 0):
+                return Members(tuple(hits), hits[-1])
             hits.append(member)
-        last = member
     return Members(tuple(hits), None)
 
 

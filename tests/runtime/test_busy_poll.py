@@ -278,6 +278,18 @@ def test_the_loop_makes_room_for_somebody_who_wants_its_core(turns: Turns) -> No
     assert turns.run() == 1
 
 
+def test_the_loop_makes_room_when_it_is_told_to(turns: Turns) -> None:
+    busy = busy_of(turns)
+    hear(busy, turns, 2 + SHORT_WAITS)
+    busy.make_room()
+    assert turns.run() == 1
+    hear(busy, turns, 10)
+    assert turns.run() == 0
+    turns.machine.now += busy_loop.APART_SECONDS
+    hear(busy, turns, 2 + SHORT_WAITS)
+    assert turns.run() > 10
+
+
 def test_the_loop_makes_room_for_threads_of_its_own_process(turns: Turns) -> None:
     busy = busy_of(turns)
     busy.others = lambda: True
