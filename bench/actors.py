@@ -18,7 +18,9 @@ from typing import Any
 
 import uvloop
 
+from tea.runtime import busy_loop
 from tea.runtime.supervisor import ActorSupervisor
+from tea.runtime.worker import busy_poll
 
 from . import peers
 from .enclave import BenchEnclave, enclave
@@ -182,10 +184,12 @@ async def _starts(made: BenchEnclave, times: int = 15) -> list[float]:
     return found
 
 
-def measure(rounds: int, repeats: int, core: int | None, *, with_peers: bool) -> dict[str, Any]:
+def measure(rounds: int, repeats: int, core: int | None, *, with_peers: bool, looking: bool) -> dict[str, Any]:
     """All of it, as one JSON object."""
     if core is not None:
         os.sched_setaffinity(0, {core})
+    if not looking:
+        busy_poll.has_cores = busy_loop.has_cores = lambda: False  # type: ignore[attr-defined]
     floor = peers.c_relay(rounds * 2, repeats)
     python = statistics.median(peers.python_socketpair(rounds) for _ in range(repeats))
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -200,6 +204,7 @@ def measure(rounds: int, repeats: int, core: int | None, *, with_peers: bool) ->
         "c_relay_p50_us": floor["routed"],
         "python_socketpair_p50_us": python,
         "core": core,
+        "looking": busy_poll.has_cores(),
     }
     if with_peers:
         result |= _against_peers(ours, max(200, rounds // 10))
@@ -234,8 +239,12 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--core", type=int, help="pin everything to one core")
     parser.add_argument("--no-peers", action="store_true")
+    parser.add_argument("--no-looking", action="store_true", help="who waits sleeps at once, as on one core")
     arguments = parser.parse_args()
-    result = measure(arguments.rounds, arguments.repeats, arguments.core, with_peers=not arguments.no_peers)
+    result = measure(
+        arguments.rounds, arguments.repeats, arguments.core,
+        with_peers=not arguments.no_peers, looking=not arguments.no_looking,
+    )  # fmt: skip
     if arguments.json:
         print(json.dumps(result, indent=2))
     else:
