@@ -149,14 +149,19 @@ class WorkerPort(asyncio.Protocol):
             return
         self.calls_at_once = 0
         self._router.hears(self)
-        if self._transport.get_write_buffer_size() > UNREAD_LIMIT:
-            self.violation(f"it does not read its answers: {UNREAD_LIMIT >> 20} MiB wait")
-        elif self._held:
+        self._require_reader()
+        if self.violated is not None:
+            return
+        if self._held:
             self._held.extend(frames)
         elif len(frames) == 1:
             self._take(iter(frames))
         else:
             self._take_corked(frames)
+
+    def _require_reader(self) -> None:
+        if self._transport.get_write_buffer_size() > UNREAD_LIMIT:
+            self.violation(f"it does not read its answers: {UNREAD_LIMIT >> 20} MiB wait")
 
     def _take_corked(self, frames: list[Frame]) -> None:
         cork = self._router.cork
@@ -342,6 +347,8 @@ class WorkerPort(asyncio.Protocol):
         """`Origin`: the one answer to a call of this worker."""
         self.outgoing.pop(correlation, None)
         self._write(HEADER.pack(len(body), kind, 0, 0, CONTROL_LINK, correlation, 0, 0) + body)
+        if len(body) >= JOINED_SIZE:  # of smaller ones one read sets off too few to matter
+            self._require_reader()
 
     def number_of(self, operation: str, body: bytes) -> int:
         """An operation's number. Raises `CallError` when there is none, or when this very message is set aside."""

@@ -14,6 +14,7 @@ import pytest
 
 from tea.protocol.errors import CallError, Code
 from tea.protocol.frame import Frame, FrameDecoder, Kind, encode_frame
+from tea.runtime import worker_port
 from tea.runtime.links import Grant
 from tea.runtime.replicas import ReplicaGroup
 from tea.runtime.router import Router
@@ -222,6 +223,22 @@ async def test_large_frames_and_many_are_written_at_once_and_in_order() -> None:
     assert [len(frames) for frames in forth.frames()] == [JOINED_FRAMES + 1, 1]
     delivered = [frame.correlation for frames in forth.frames() for frame in frames]
     assert delivered == sorted(delivered)
+
+
+async def test_answers_that_nobody_reads_are_bounded_within_one_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    router = Router(asyncio.get_running_loop(), lambda what, error: None)
+    caller, back = port_of(router, "caller", {1: Grant(1, "work", "caller", "work", ("note",))})
+    work, forth = port_of(router, "work", {})
+    monkeypatch.setattr(back, "get_write_buffer_size", lambda: sum(map(len, back.writes)))
+    caller.data_received(b"".join(map(call, range(1, 65))))
+    (delivered,) = forth.frames()
+    large = bytes(1 << 20)
+    monkeypatch.setattr(worker_port, "UNREAD_LIMIT", 4 << 20)
+    for one in delivered:
+        work.data_received(encode_frame(Frame(Kind.REPLY, correlation=one.correlation, body=large)))
+    assert "does not read its answers" in str(caller.violated)
+    assert len(back.writes) == 4
+    assert work.violated is None
 
 
 async def test_a_violation_within_a_read_keeps_nothing_back_from_others() -> None:
